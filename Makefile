@@ -1,0 +1,49 @@
+# `make help` lists what can be made. The first target that needs it sets up .venv, which takes a few minutes, once.
+
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Where the tests' and the stages' MLflow lies, unless you name a server.
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint format bench ui clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(VENV)/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11; run make PYTHON=python3.11"; exit 1; }
+	@echo "Setting up $(VENV): some 2 GB, a few minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+repro: $(VENV)/ready ## run the pipeline: what has changed, and nothing else
+	@dvc repro
+	@echo "Read reports/comparison.md or open reports/comparison.html; \`make ui\` shows the runs."
+
+test: $(VENV)/ready ## run the tests
+	@pytest
+
+lint: $(VENV)/ready ## check format, style and types
+	@ruff format --check .
+	@ruff check .
+	@mypy
+
+format: $(VENV)/ready ## format the code and mend what can be mended
+	@ruff format .
+	@ruff check --fix .
+
+bench: $(VENV)/ready ## measure speed and memory; prints ratios
+	@for benchmark in bench/bench_*.py; do python $$benchmark || exit 1; done
+
+ui: $(VENV)/ready ## compare the runs in MLflow, at http://127.0.0.1:5000
+	@thaw sync
+	@mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
+
+clean: ## delete what the stages wrote; DVC's cache, MLflow's runs and .venv stay
+	@git clean -fdXq data reports

@@ -1,0 +1,152 @@
+"""How fast clean and unzip are, and whether clean's memory grows with the number of pictures.
+
+    python bench/bench_clean.py [ARCHIVE]
+
+Every figure is a ratio of things measured one after the other in this run, or a peak memory. ARCHIVE is a ZIP file of
+labelled pictures; without one, the photos that lie beside the project. Where there are none, it says so and ends.
+"""
+
+import argparse
+import io
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from thaw.archive import unpack_archive
+from thaw.clean import clean_pictures, count_cores
+from thaw.params import load_params
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ROOT.parent / "shared" / "data" / "cats_vs_dogs_2002.zip"
+FEW, MANY = 2_000, 20_000
+PARAMS = load_params(ROOT / "params.yaml")
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description="Measure clean and unzip.")
+    parser.add_argument("archive", nargs="?", type=Path, default=PHOTOS)
+    parser.add_argument("--clean-and-print-peak", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.clean_and_print_peak:
+        print_peak_of_clean(arguments.clean_and_print_peak)
+        return
+    if not arguments.archive.is_file():
+        print(f"bench_clean: skipped, since there is no archive {arguments.archive}")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        folder = scratch / "pictures"
+        report_unzip(arguments.archive, folder, scratch)
+        report_speed(folder, scratch)
+        report_memory(folder, scratch)
+
+
+def report_unzip(archive: Path, folder: Path, scratch: Path) -> None:
+    """Unpack the archive with our checks, and with the system's unzip."""
+    ours_s = seconds(lambda: unpack_archive(archive, folder, limits=PARAMS.unzip))
+    if shutil.which("unzip") is None:
+        print(f"unzip: {ours_s:.2f} s; there is no system unzip to compare with")
+        return
+    system_s = seconds(lambda: subprocess.run(["unzip", "-q", archive, "-d", scratch / "system"], check=True))
+    print(f"unzip: {ours_s:.2f} s, {ours_s / system_s:.2f} x the time of the system's unzip")
+
+
+def report_speed(folder: Path, scratch: Path) -> None:
+    """Clean all files with all cores; decode the same files with Pillow on one core, and do nothing else."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    start_cpu_s = time.process_time()
+    decode_s = seconds(lambda: decode_with_pillow(files))
+    decoded_cpu_s = time.process_time()
+    clean_s = seconds(lambda: clean(folder, scratch))
+    cpu_ratio = (decoded_cpu_s - start_cpu_s) / (time.process_time() - decoded_cpu_s)
+    cores = count_cores()
+    print(
+        f"clean: {len(files) / clean_s:,.0f} pictures/s, {decode_s / cores / clean_s:.2f} x "
+        f"({len(files) / decode_s:,.0f} pictures/s decoded by Pillow alone on one core x {cores} cores)"
+    )
+    print(
+        f"clean: Pillow's decoding takes {cpu_ratio:.2f} x the processor time of clean (also right on a busy machine)"
+    )
+
+
+def report_memory(folder: Path, scratch: Path) -> None:
+    """Clean few pictures and many, each in a process of its own."""
+    photos = [path for path in sorted(folder.rglob("*.jpg")) if is_sound(path)]
+    peaks_mib = []
+    for count in (FEW, MANY):
+        many = scratch / f"{count}"
+        multiply(photos, count=count, destination=many)
+        command = [sys.executable, __file__, "--clean-and-print-peak", str(many)]
+        peaks_mib.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+        shutil.rmtree(many)
+    few, many_mib = peaks_mib
+    print(
+        f"clean: peak memory {few:.0f} MiB at {FEW:,} pictures, {many_mib:.0f} MiB at {MANY:,} ({many_mib / few:.2f} x)"
+    )
+
+
+def multiply(photos: list[Path], *, count: int, destination: Path) -> None:
+    """Make a folder of `count` different pictures: each photo again and again, cut a little more each time."""
+    for i in range(count):
+        photo, repetition = photos[i % len(photos)], i // len(photos)
+        path = destination / photo.parent.name / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if repetition == 0:
+            os.link(photo, path)
+            continue
+        with Image.open(photo) as image:
+            cut_px = 2 * repetition
+            image.convert("RGB").crop((cut_px, cut_px, *image.size)).save(path, quality=85)
+
+
+def print_peak_of_clean(folder: Path) -> None:
+    """Clean a folder, and print the most memory that this process ever held, in MiB."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        clean(folder, Path(scratch))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def clean(folder: Path, scratch: Path) -> None:
+    """Clean a folder as the stage does."""
+    clean_pictures(
+        folder, params=PARAMS.clean, manifest=scratch / "manifest.csv", pictures=scratch / "clean" / "pictures.zip"
+    )
+
+
+def decode_with_pillow(paths: list[Path]) -> None:
+    """Decode each file to RGB on one core: the least that looking at pictures takes."""
+    for path in paths:
+        # The planted files do not decode.
+        with suppress(OSError), Image.open(io.BytesIO(path.read_bytes())) as image:
+            image.convert("RGB")
+
+
+def is_sound(path: Path) -> bool:
+    """Whether Pillow decodes the whole file."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except OSError:
+        return False
+    return True
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Errors that a person can act on: each message is one sentence with the value, the place and the remedy."""
+
+import sys
+from collections.abc import Callable
+
+
+class ThawError(Exception):
+    """Anything that went wrong outside this program; its message is one sentence for the person at the terminal."""
+
+
+class ConfigError(ThawError):
+    """params.yaml, or an argument, asks for something that cannot be."""
+
+
+class DataError(ThawError):
+    """An archive, a picture or a file that a stage wrote is not what it has to be."""
+
+
+class TrainingError(ThawError):
+    """Training cannot go on: a loss that is not finite, or too little memory."""
+
+
+def exit_code(main: Callable[[], None]) -> int:
+    """Run `main`; turn a ThawError into one line on stderr and 1, Ctrl-C into 130, success into 0.
+
+    The only place that swallows a traceback, so that every stage and command fails in the same voice.
+    Errors that are bugs of ours keep their traceback.
+    """
+    try:
+        main()
+    except ThawError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

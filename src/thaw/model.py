@@ -1,0 +1,111 @@
+"""A backbone and a head: what is trainable, and how a model is saved and loaded."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from thaw.atomic import read_json, write_json
+from thaw.backbones import Backbone, build_backbone
+from thaw.errors import DataError
+from thaw.params import BackboneParams
+
+
+class Classifier(nn.Module):
+    """Pictures, shape `(B, 3, S, S)` -> logits, shape `(B, classes)`."""
+
+    def __init__(self, backbone: Backbone, *, classes: Sequence[str], seed: int) -> None:
+        super().__init__()
+        self.backbone = backbone.module
+        self.head = nn.Linear(backbone.width, len(classes))
+        self.preprocessing = backbone.preprocessing
+        self.classes = tuple(classes)
+        # A generator of its own: variants of one seed start from the same head, whatever else draws numbers.
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            bound = backbone.width**-0.5
+            self.head.weight.uniform_(-bound, bound, generator=generator)
+            self.head.bias.zero_()
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(pictures))
+        return logits
+
+
+def set_trainable(model: Classifier, what: Literal["head", "all"]) -> list[tuple[str, nn.Parameter]]:
+    """Decide for every parameter whether it is trained, and return the trained ones with their names.
+
+    A parameter that is not trained loses its gradient too: AdamW moves a weight that still has one.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(what == "all")
+        parameter.grad = None
+    for parameter in model.head.parameters():
+        parameter.requires_grad_(True)
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def count_parameters(parameters: Iterator[nn.Parameter]) -> int:
+    """How many numbers are in them."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """A model as it lies on disk: `model.safetensors` and, in `model.json`, all that is needed to use it alone."""
+
+    classifier: Classifier
+    facts: dict[str, Any]
+
+
+def save_model(folder: Path, model: Classifier, *, facts: dict[str, Any]) -> None:
+    """Write the tensors and then `facts`, which must hold `backbone` (BackboneParams) for `load_model`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    write_json(folder / "model.json", {"classes": list(model.classes), **facts})
+
+
+def load_model(folder: Path) -> SavedModel:
+    """Load what `save_model` wrote, in eval mode, on the CPU.
+
+    Raises:
+        DataError: there is no such model, or its tensors do not fit its description.
+    """
+    try:
+        facts = read_json(folder / "model.json")
+        state = load_file(folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{error.filename or folder} does not exist; name a folder that the train stage wrote"
+        ) from None
+    params = BackboneParams.model_validate(facts["backbone"]).model_copy(update={"weights": "none"})
+    classifier = Classifier(build_backbone(params), classes=facts["classes"], seed=0)
+    classifier.load_state_dict(state)
+    return SavedModel(classifier=classifier.eval(), facts=facts)
+
+
+def backbone_tensors_moved(model: Classifier, pretrained: Backbone) -> int:
+    """How many tensors of the backbone, parameters and buffers, differ by a bit from the pretrained ones."""
+    ours, theirs = model.backbone.state_dict(), pretrained.module.state_dict()
+    assert ours.keys() == theirs.keys()
+    return sum(not torch.equal(_bits(ours[name]), _bits(theirs[name])) for name in ours)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor: -0.0 differs from 0.0 here, and NaN equals itself."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+
+
+def backbone_sha256(backbone: Backbone) -> str:
+    """One hash over names and bytes of all parameters and buffers: which backbone features belong to."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(_bits(tensor).numpy().tobytes())
+    return digest.hexdigest()

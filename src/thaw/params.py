@@ -1,0 +1,239 @@
+"""params.yaml -> frozen, typed, strictly validated parameters; everything is checked here, once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from thaw.errors import ConfigError
+
+NO_ARCHIVE = "data/README.md"
+"""What `data.path` names when there is no archive: DVC needs a file that exists, so this one never changes."""
+
+
+def _integer_as_float(value: Any) -> Any:
+    """Let `lr: 1` through where a float is meant, but neither `true` nor `'1e-3'`."""
+    return float(value) if type(value) is int else value
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_integer_as_float)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_integer_as_float)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_integer_as_float)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+# A variant's name becomes the name of files and of DVC stages.
+VariantName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PinnedParams(_Section):
+    """A public archive, and how to know that it is the right one."""
+
+    url: str
+    bytes: Positive
+    sha256: Sha256
+
+
+class DataParams(_Section):
+    """Where the pictures come from."""
+
+    source: Literal["sample", "file", "url", "microsoft", "kaggle", "cifar10"]
+    path: str
+    url: str | None
+    sha256: Sha256 | None
+    microsoft: PinnedParams
+    cifar10: PinnedParams
+    kaggle_dataset: Annotated[str, StringConstraints(pattern="^[^/ ]+/[^/ ]+$")]
+    timeout_s: PositiveFloat
+    attempts: Positive
+
+    @property
+    def archive(self) -> Path | None:
+        """The archive on disk that `path` names, or None."""
+        return None if self.path == NO_ARCHIVE else Path(self.path)
+
+    @model_validator(mode="after")
+    def _needs_its_archive(self) -> "DataParams":
+        if self.source == "file" and self.archive is None:
+            raise ValueError("data.source 'file' needs the path of an archive in data.path")
+        if self.source == "url" and self.url is None:
+            raise ValueError("data.source 'url' needs an address in data.url")
+        return self
+
+
+class SampleParams(_Section):
+    """How the embedded sample is drawn."""
+
+    pictures_per_class: Annotated[int, Field(ge=20, le=100_000)]
+    seed: Seed
+
+
+class UnzipParams(_Section):
+    """What an archive may unpack to."""
+
+    max_files: Positive
+    max_bytes: Positive
+    max_ratio: Positive
+
+
+class CleanParams(_Section):
+    """Which pictures are kept, and in what form."""
+
+    side_px: Positive
+    min_side_px: Positive
+    # Where Pillow itself takes a picture for a decompression bomb.
+    max_pixels: Annotated[int, Field(gt=0, le=178_956_970)]
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)]
+
+
+class SplitParams(_Section):
+    """How pictures are divided into train, val and test."""
+
+    val_fraction: Fraction
+    test_fraction: Fraction
+    seed: Seed
+    test_list: str | None
+    test_folder: Annotated[str, StringConstraints(pattern="^[^/]+$")] | None
+
+    @model_validator(mode="after")
+    def _names_one_test_split(self) -> "SplitParams":
+        if self.test_list is not None and self.test_folder is not None:
+            raise ValueError("split.test_list and split.test_folder cannot both be set: set one of them to null")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> "SplitParams":
+        if self.val_fraction == 0 or self.test_fraction == 0:
+            raise ValueError("split.val_fraction and split.test_fraction must be above 0")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("split.val_fraction and split.test_fraction must leave something to train on: sum below 1")
+        return self
+
+
+class BackboneParams(_Section):
+    """The pretrained network, and the size at which it sees pictures."""
+
+    name: str
+    weights: str
+    blocks: Positive | None
+    image_size_px: Annotated[int, Field(ge=32, le=1024)]
+
+
+class EmbedParams(_Section):
+    """How features are computed."""
+
+    batch_size: Positive
+
+
+class TrainingParams(_Section):
+    """What all phases of all variants share."""
+
+    batch_size: Positive
+    weight_decay: NonNegativeFloat
+    patience_epochs: Positive
+    batch_norm: Literal["frozen_stats", "train"]
+
+
+class Phase(_Section):
+    """One step of a variant: what is trained, for how long, and how fast."""
+
+    train: Literal["head", "all"]
+    epochs: Positive
+    lr: PositiveFloat
+
+
+class TrackingParams(_Section):
+    """Where runs are logged."""
+
+    experiment: Annotated[str, StringConstraints(min_length=1)]
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    data: DataParams
+    sample: SampleParams
+    unzip: UnzipParams
+    clean: CleanParams
+    split: SplitParams
+    backbone: BackboneParams
+    embed: EmbedParams
+    training: TrainingParams
+    variants: Annotated[dict[VariantName, Annotated[list[Phase], Field(min_length=1)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    tracking: TrackingParams
+
+    @model_validator(mode="after")
+    def _has_no_seed_twice(self) -> "Params":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: expected each seed once, got {self.seeds}")
+        return self
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check all parameters.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value. The message
+            names each culprit by its dotted path: `variants.frozen.0.lr: expected a number, got '1e-3'`.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist here; run this from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        complaints = "; ".join(_describe(detail) for detail in error.errors())
+        raise ConfigError(f"{path}: {complaints}") from None
+
+
+_EXPECTED = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "string_type": "text",
+    "list_type": "a list",
+    "model_type": "keys with values",
+    "model_attributes_type": "keys with values",
+    "dict_type": "keys with values",
+    "literal_error": "one of {expected}",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "too_short": "at least one entry",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "finite_number": "a finite number",
+}
+"""pydantic's kinds of error (https://docs.pydantic.dev/latest/errors/validation_errors/) in the words of a user."""
+
+
+def _describe(detail: Any) -> str:
+    """One pydantic error as `dotted.path: what was expected, what came`."""
+    where = dotted(part for part in detail["loc"] if part != "[key]") or "params"
+    context = detail.get("ctx", {})
+    expected = _EXPECTED.get(detail["type"], "").format_map(context)
+    if detail["type"] == "missing":
+        return f"{where}: this key is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: there is no such parameter; remove it or correct its spelling"
+    if detail["type"] == "value_error":
+        return str(context["error"])
+    if not expected:
+        return f"{where}: {detail['msg']}, got {detail['input']!r}"
+    return f"{where}: expected {expected}, got {detail['input']!r}"
+
+
+def dotted(parts: Iterable[str | int]) -> str:
+    """`("variants", "frozen", 0, "lr")` -> `variants.frozen.0.lr`."""
+    return ".".join(str(part) for part in parts)

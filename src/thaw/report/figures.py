@@ -1,0 +1,294 @@
+"""Numbers -> figures, as PNG bytes: the same bytes for the same numbers."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from thaw.metrics import reliability_bins
+from thaw.report.read import Epoch, Results, Run
+
+DPI = 110
+COLORS = ("#2563a8", "#d9822b", "#2f9e6e", "#a4479b", "#b8433e", "#5b6b7a")
+"""Of the variants, in their order; told apart with the common colour-vision deficiencies, and in grey by the labels."""
+CELLS_LABELLED = 20
+"""A confusion matrix of more classes than this shows colours only."""
+FEW_CLASSES = 4
+"""A confusion matrix of more classes needs narrow labels and room."""
+COLUMNS = 3
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a949e",
+    "axes.labelcolor": "#3c454d",
+    "xtick.color": "#3c454d",
+    "ytick.color": "#3c454d",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e7ea",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    # A class may be called "$100": nothing here is mathematics.
+    "text.parse_math": False,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Matplotlib's own defaults with our changes, whatever a user's matplotlibrc says; undone at the end."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def draw_run_figures(results: Results, run: Run) -> dict[str, bytes]:
+    """`curves` and `confusion` of one run."""
+    return {
+        "curves": _draw_run_curves(run),
+        "confusion": draw_confusion({run.name: count_confusion([run], results)}, results.classes),
+    }
+
+
+def draw_comparison_figures(results: Results, comparison: Mapping[str, Any]) -> dict[str, bytes]:
+    """The figures of all variants: `accuracy`, `curves`, `confusion`, `reliability`; and `sizes`, of the data."""
+    names = [row["variant"] for row in comparison["variants"]]
+    return {
+        "accuracy": draw_accuracy(
+            comparison["variants"], results.runs, guessing=comparison["dataset"]["guessing_accuracy"]
+        ),
+        "curves": draw_curves(results, names),
+        "confusion": draw_confusion(
+            {name: count_confusion(results.runs_of(name), results) for name in names}, results.classes
+        ),
+        "reliability": draw_reliability(results, names),
+        "sizes": draw_sizes(results),
+    }
+
+
+def draw_accuracy(variants: Sequence[Mapping[str, Any]], runs: Sequence[Run], *, guessing: float) -> bytes:
+    """A line a variant: mean with its 95 % interval, and a ring for each seed."""
+    figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(variants)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(variants):
+        mean, (low, high), color = row["accuracy_mean"], row["accuracy_ci95"], _color(place)
+        axes.plot([low, high], [place, place], color=color, linewidth=7, alpha=0.25, solid_capstyle="round")
+        seeds = [run.metrics.test.accuracy for run in runs if run.variant == row["variant"]]
+        axes.scatter(seeds, [place] * len(seeds), s=34, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
+        axes.scatter([mean], [place], s=42, color=color, zorder=4)
+        axes.annotate(
+            f"{100 * mean:.1f} %", (mean, place), xytext=(0, 8), textcoords="offset points", ha="center", color=color
+        )
+    lowest = min(row["accuracy_ci95"][0] for row in variants)
+    if guessing > lowest - 0.1:
+        axes.axvline(guessing, color="#8a949e", linestyle=":", linewidth=1.2)
+    axes.set_yticks(range(len(variants)), [str(row["variant"]) for row in variants])
+    axes.set_ylim(len(variants) - 0.5, -0.7)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("test accuracy: mean over seeds (dot), 95 % interval (bar), single seeds (rings)")
+    return _to_png(figure)
+
+
+def draw_curves(results: Results, variants: Sequence[str]) -> bytes:
+    """Loss above accuracy, a column a variant, all seeds: validation drawn through, training dashed."""
+    figure = _framed_figure(0.7 + 2.9 * len(variants), 5.0)
+    grid = figure.subplots(2, len(variants), sharey="row", squeeze=False, gridspec_kw={"hspace": 0.25, "wspace": 0.1})
+    for place, name in enumerate(variants):
+        for run in results.runs_of(name):
+            _plot_history(grid[0, place], run.history, quantity="loss", color=_color(place))
+            _plot_history(grid[1, place], run.history, quantity="accuracy", color=_color(place))
+        longest = max((run.history for run in results.runs_of(name)), key=len)
+        _mark_phases(grid[0, place], longest)
+        _mark_phases(grid[1, place], longest)
+        grid[0, place].set_title(name, pad=16)
+        grid[1, place].set_xlabel("epoch")
+    _label_curves(grid[0, 0], grid[1, 0])
+    return _to_png(figure)
+
+
+def _draw_run_curves(run: Run) -> bytes:
+    figure = _framed_figure(7.2, 2.9)
+    losses, accuracies = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
+    for axes, quantity in ((losses, "loss"), (accuracies, "accuracy")):
+        _plot_history(axes, run.history, quantity=quantity, color=COLORS[0])
+        _mark_phases(axes, run.history)
+        axes.set_xlabel("epoch")
+    losses.set_title(run.name, pad=16)
+    _label_curves(losses, accuracies)
+    return _to_png(figure)
+
+
+def _plot_history(axes: Axes, history: Sequence[Epoch], *, quantity: str, color: str) -> None:
+    """One run: validation, training dashed, a dot at the epoch that was kept."""
+    x = np.arange(1, len(history) + 1)
+    val = [getattr(epoch, f"val_{quantity}") for epoch in history]
+    train = [getattr(epoch, f"train_{quantity}") for epoch in history]
+    marker = "." if len(history) == 1 else None
+    axes.plot(x, train, color=color, linestyle=(0, (3, 2)), linewidth=1.1, alpha=0.6, marker=marker)
+    axes.plot(x, val, color=color, alpha=0.9)
+    best = next(i for i, epoch in enumerate(history) if epoch.best)
+    axes.scatter([x[best]], [val[best]], s=24, color=color, zorder=4)
+
+
+def _mark_phases(axes: Axes, history: Sequence[Epoch]) -> None:
+    """A line between phases, and above each what it trains. Seeds may stop early: the longest run sets the lines."""
+    starts = [i for i, epoch in enumerate(history) if i == 0 or epoch.phase != history[i - 1].phase]
+    for start in starts:
+        if start > 0:
+            axes.axvline(start + 0.5, color="#8a949e", linewidth=0.8)
+        axes.annotate(
+            history[start].train,
+            (start + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 3),
+            textcoords="offset points",
+            color="#6b7580",
+            fontsize=8,
+        )
+    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _label_curves(losses: Axes, accuracies: Axes) -> None:
+    losses.set_ylabel("loss (nats)")
+    losses.set_ylim(bottom=0)
+    accuracies.set_ylabel("accuracy")
+    accuracies.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    for style, label in (("-", "validation"), ((0, (3, 2)), "training")):
+        losses.plot([], [], color="#5b6b7a", linestyle=style, label=label)
+    losses.scatter([], [], s=24, color="#5b6b7a", label="kept")
+    losses.legend(loc="upper right", fontsize=8)
+
+
+def count_confusion(runs: Sequence[Run], results: Results) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often a picture of class i was taken for class j, summed over the runs; shape (C, C), int64."""
+    counts = np.zeros((len(results.classes), len(results.classes)), dtype=np.int64)
+    for run in runs:
+        np.add.at(counts, (results.test_labels, run.predicted), 1)
+    return counts
+
+
+def draw_confusion(counts_of: Mapping[str, np.ndarray[Any, np.dtype[np.int64]]], classes: Sequence[str]) -> bytes:
+    """A confusion matrix for each name: counts in the cells, shares of the row as colour."""
+    columns = min(COLUMNS if len(classes) <= FEW_CLASSES else COLUMNS - 1, len(counts_of))
+    rows = -(-len(counts_of) // columns)
+    side = min(1.8 + 0.3 * len(classes), 6.5)
+    figure = Figure(figsize=(columns * side + 0.6, rows * side + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(counts_of):
+            axes.set_axis_off()
+            continue
+        name, counts = list(counts_of.items())[place]
+        _plot_confusion(axes, counts, classes)
+        axes.set_title(name)
+        axes.set_xlabel("predicted")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("truth")
+    return _to_png(figure)
+
+
+def _plot_confusion(axes: Axes, counts: np.ndarray[Any, np.dtype[np.int64]], classes: Sequence[str]) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+    if len(classes) > CELLS_LABELLED:
+        return
+    crowded = len(classes) > FEW_CLASSES
+    axes.set_xticks(range(len(classes)), classes, rotation=90 if crowded else 0, fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    for (i, j), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if shares[i, j] > 0.55 else "#1d2329"
+            axes.text(j, i, f"{count:,}", ha="center", va="center", color=color, fontsize=7 if crowded else 10)
+
+
+def draw_reliability(results: Results, variants: Sequence[str]) -> bytes:
+    """Accuracy against confidence, a panel a variant, all seeds together: on the diagonal, a 90 % is right in 90 %."""
+    columns = min(COLUMNS, len(variants))
+    rows = -(-len(variants) // columns)
+    figure = _framed_figure(columns * 2.6 + 0.8, rows * 2.9)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False, gridspec_kw={"hspace": 0.45, "wspace": 0.12})
+    for place, axes in enumerate(grid.flat):
+        if place >= len(variants):
+            axes.set_axis_off()
+            continue
+        runs = results.runs_of(variants[place])
+        bins = reliability_bins(
+            np.concatenate([run.probabilities for run in runs]), np.tile(results.test_labels, len(runs))
+        )
+        axes.plot([0, 1], [0, 1], color="#8a949e", linewidth=0.9, linestyle=":")
+        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=_color(place), linewidth=1)
+        axes.scatter(
+            [b.confidence for b in bins],
+            [b.accuracy for b in bins],
+            s=[12 + 140 * b.share for b in bins],
+            color=_color(place),
+            alpha=0.7,
+            linewidths=0,
+        )
+        axes.set_title(variants[place])
+        axes.set_xlim(1 / len(results.classes) - 0.03, 1.03)
+        axes.set_ylim(-0.04, 1.06)
+        axes.set_xlabel("confidence")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    grid[0, 0].set_ylabel("accuracy")
+    return _to_png(figure)
+
+
+def draw_sizes(results: Results) -> bytes:
+    """Histograms of the short and the long side of all files that decode."""
+    sizes = [(row.width_px, row.height_px) for row in results.manifest if row.width_px and row.height_px]
+    figure = _framed_figure(7.2, 2.6)
+    panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.08})
+    for axes, (name, side) in zip(panels, (("short side", min), ("long side", max)), strict=True):
+        sides = np.array([side(size) for size in sizes])
+        low, high = int(sides.min()), int(sides.max())
+        edges = np.linspace(low - 0.5, high + 0.5, min(40, high - low + 1) + 1)
+        axes.hist(sides, bins=edges.tolist(), color=COLORS[0])
+        axes.set_title(f"{name} (px)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    panels[0].set_ylabel("files")
+    return _to_png(figure)
+
+
+def _framed_figure(width_in: float, height_in: float) -> Figure:
+    """A figure with room for labels at its edges; matplotlib's own search for it takes as long as drawing."""
+    figure = Figure(figsize=(width_in, height_in))
+    figure.subplots_adjust(
+        left=0.75 / width_in, right=1 - 0.15 / width_in, bottom=0.5 / height_in, top=1 - 0.45 / height_in
+    )
+    return figure
+
+
+def _color(place: int) -> str:
+    return COLORS[place % len(COLORS)]
+
+
+def _to_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # Without metadata: matplotlib would write its version.
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,77 @@
+"""One cell of the matrix variant x seed: read what the stages before wrote, fit, write the model and its history."""
+
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from thaw import layout
+from thaw.atomic import new_file, new_folder, write_json
+from thaw.backbones import build_backbone
+from thaw.dataset import read_assignment
+from thaw.device import choose_device, make_deterministic, peak_memory_mib
+from thaw.embed import read_features
+from thaw.fit import Fit, fit, history_rows
+from thaw.images import PicturesFile
+from thaw.layout import Cell
+from thaw.model import Classifier, count_parameters, save_model, set_trainable
+from thaw.params import BackboneParams, Phase, TrainingParams
+
+
+def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams, training: TrainingParams) -> None:
+    """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs."""
+    make_deterministic()
+    started_at_unix_s, started_s = time.time(), time.perf_counter()
+    device = choose_device()
+    assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
+    pretrained = build_backbone(backbone)
+    table.require_made_by(pretrained)
+    classifier = Classifier(pretrained, classes=assignment.classes, seed=cell.seed).to(device)
+    with PicturesFile(layout.PICTURES) as archive:
+        result = fit(
+            classifier,
+            phases,
+            name=str(cell),
+            train=assignment.select("train", features=table, classes=assignment.classes),
+            val=assignment.select("val", features=table, classes=assignment.classes),
+            pictures=archive,
+            params=training,
+            seed=cell.seed,
+        )
+    trained = max(count_parameters(p for _, p in set_trainable(classifier, phase.train)) for phase in phases)
+    facts = {
+        "variant": cell.variant,
+        "seed": cell.seed,
+        "backbone": backbone.model_dump(),
+        "training": training.model_dump(),
+        "phases": [phase.model_dump() for phase in phases],
+        "best": {"phase": result.best.phase, "epoch": result.best.epoch},
+        "trainable_parameters": trained,
+    }
+    with new_folder(cell.model) as folder:
+        save_model(folder, classifier, facts=facts)
+    _write_history(cell.history, result)
+    write_json(
+        cell.cost,
+        {
+            "started_at_unix_s": started_at_unix_s,
+            "train_seconds": time.perf_counter() - started_s,
+            "pictures_per_second": sum(c.pictures_per_second * c.seconds for c in result.costs)
+            / sum(c.seconds for c in result.costs),
+            "peak_memory_mib": peak_memory_mib(device),
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "phases": [asdict(phase_cost) for phase_cost in result.costs],
+        },
+    )
+
+
+def _write_history(path: Path, result: Fit) -> None:
+    rows = history_rows(result)
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "best": str(row["best"]).lower()} for row in rows)

@@ -1,0 +1,24 @@
+"""Decode every file; say of each whether it is kept and why; pack the kept pictures.
+
+    python stages/clean.py
+
+Reads data/pictures/.
+Writes data/clean/manifest.csv and data/clean/pictures.zip.
+"""
+
+import sys
+
+from thaw import layout
+from thaw.clean import clean_pictures
+from thaw.errors import exit_code
+from thaw.params import load_params
+
+
+def main() -> None:
+    """Run the stage."""
+    params = load_params()
+    clean_pictures(layout.PICTURES_FOLDER, params=params.clean, manifest=layout.MANIFEST, pictures=layout.PICTURES)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,24 @@
+"""Get the archive of pictures from where `data.source` says.
+
+    python stages/download.py
+
+Reads the archive that `data.path` names, if `data.source` is `file` (or `cifar10`).
+Writes data/raw/archive.
+"""
+
+import sys
+
+from thaw import layout
+from thaw.errors import exit_code
+from thaw.params import load_params
+from thaw.sources import fetch_archive
+
+
+def main() -> None:
+    """Run the stage."""
+    params = load_params()
+    fetch_archive(layout.ARCHIVE, data=params.data, sample=params.sample)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

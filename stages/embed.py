@@ -1,0 +1,30 @@
+"""Compute the features that the frozen backbone makes of every picture.
+
+    python stages/embed.py
+
+Reads data/clean/pictures.zip.
+Writes data/features.safetensors and data/cost/embed.json.
+"""
+
+import sys
+
+from thaw import layout
+from thaw.embed import embed_pictures
+from thaw.errors import exit_code
+from thaw.params import load_params
+
+
+def main() -> None:
+    """Run the stage."""
+    params = load_params()
+    embed_pictures(
+        backbone=params.backbone,
+        batch_size=params.embed.batch_size,
+        pictures=layout.PICTURES,
+        features=layout.FEATURES,
+        cost=layout.EMBED_COST,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

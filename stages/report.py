@@ -1,0 +1,32 @@
+"""Compare the variants: tables, figures, a verdict in words.
+
+    python stages/report.py
+
+Reads what the stages before wrote, of the variants and seeds in params.yaml.
+Writes reports/comparison.md, .html and .json, and reports/figures/.
+"""
+
+import sys
+from pathlib import Path
+
+from thaw.errors import exit_code
+from thaw.layout import Cell
+from thaw.params import load_params
+from thaw.report import write_report
+from thaw.tracking import mirror_cell
+
+
+def main() -> None:
+    """Run the stage."""
+    params = load_params()
+    cells = [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
+    experiment = params.tracking.experiment
+    run_ids = {str(cell): mirror_cell(cell, experiment=experiment) for cell in cells}
+    write_report(Path(), params=params, run_ids=run_ids)
+    for cell in cells:
+        mirror_cell(cell, experiment=experiment)
+    print("The report: reports/comparison.md, and with all pictures reports/comparison.html")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,28 @@
+"""Train one variant with one seed, and show the run in MLflow.
+
+    python stages/train.py VARIANT SEED
+
+Reads data/clean/pictures.zip, data/splits.csv and data/features.safetensors.
+Writes data/models/VARIANT-SEED/, data/history/VARIANT-SEED.csv and data/cost/VARIANT-SEED.json.
+"""
+
+import sys
+
+from thaw.errors import exit_code
+from thaw.layout import Cell
+from thaw.params import load_params
+from thaw.tracking import mirror_cell
+from thaw.train import train_cell
+
+
+def main() -> None:
+    """Run the stage."""
+    variant, seed = sys.argv[1:]
+    params = load_params()
+    cell = Cell(variant, int(seed))
+    train_cell(cell, phases=params.variants[variant], backbone=params.backbone, training=params.training)
+    mirror_cell(cell, experiment=params.tracking.experiment)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

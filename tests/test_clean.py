@@ -1,0 +1,255 @@
+"""Cleaning: what is kept, what is dropped and why, and that the outputs are the same byte for byte in every run.
+
+Run with `pytest tests/test_clean.py`.
+"""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.clean import clean_pictures
+from thaw.errors import DataError
+from thaw.images import PicturesFile, decode
+from thaw.manifest import DAMAGED_SCAN, Reason, Row, read_manifest
+from thaw.params import CleanParams
+
+PARAMS = CleanParams(side_px=64, min_side_px=16, max_pixels=1_000_000, near_duplicate_bits=6)
+
+
+def picture(seed: int, *, size: tuple[int, int] = (60, 44)) -> Image.Image:
+    """Coarse noise: each seed another picture."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, file_format: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def clean(folder: Path, out: Path, params: CleanParams = PARAMS) -> dict[str, Row]:
+    clean_pictures(folder, params=params, manifest=out / "manifest.csv", pictures=out / "pictures.zip")
+    return {row.path: row for row in read_manifest(out / "manifest.csv")}
+
+
+@pytest.fixture(scope="session")
+def photos(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The planted files of the real archive, what they are copies of, and 80 photos more."""
+    folder = tmp_path_factory.mktemp("photos")
+    with zipfile.ZipFile(shared_data / "cats_vs_dogs_2002.zip") as archive:
+        for name in archive.namelist():
+            number = Path(name).stem
+            if not number.isdecimal() or int(number) < 40 or int(number) > 12_000:
+                archive.extract(name, folder)
+    return folder
+
+
+def test_the_planted_files_of_the_real_archive(photos: Path, tmp_path: Path) -> None:
+    rows = clean(photos, tmp_path)
+    reasons = {path: row.reason for path, row in rows.items() if row.reason}
+    assert reasons == {
+        "MSR-LA - 3467.docx": Reason.NO_CLASS,
+        "readme[1].txt": Reason.NO_CLASS,
+        "PetImages/Cat/Thumbs.db": Reason.SYSTEM_FILE,
+        "PetImages/Dog/Thumbs.db": Reason.SYSTEM_FILE,
+        "PetImages/Cat/12001.jpg": Reason.EMPTY,
+        "PetImages/Cat/12002.jpg": Reason.NOT_A_PICTURE,
+        "PetImages/Cat/12003.jpg": Reason.TRUNCATED,
+        "PetImages/Cat/12004.jpg": Reason.TRUNCATED,
+        "PetImages/Dog/12001.jpg": Reason.EMPTY,
+        "PetImages/Dog/12002.jpg": Reason.TRUNCATED,
+        "PetImages/Dog/12003.jpg": Reason.NOT_A_PICTURE,
+        "PetImages/Cat/1.jpg": Reason.LABEL_CONFLICT,
+        "PetImages/Dog/12202.jpg": Reason.LABEL_CONFLICT,
+    }
+    groups: dict[str, set[str]] = {}
+    for path, row in rows.items():
+        if row.duplicate_group:
+            name = path.removeprefix("PetImages/").removesuffix(".jpg")
+            groups.setdefault(row.duplicate_group, set()).add(f"{name} {row.duplicate_kind}")
+    assert sorted(map(sorted, groups.values())) == [
+        ["Cat/1 exact", "Dog/12202 exact"],
+        ["Cat/11 near", "Cat/12103 near"],
+        ["Cat/12101 exact", "Cat/8 exact"],
+        ["Cat/12102 near", "Cat/9 near"],
+        ["Cat/12201 near", "Cat/2 near"],
+        ["Cat/12202 near", "Cat/3 near"],
+        ["Dog/1 exact", "Dog/12201 exact"],
+        ["Dog/11 near", "Dog/12103 near"],
+        ["Dog/12101 near", "Dog/8 near"],
+        ["Dog/12102 exact", "Dog/9 exact"],
+    ]
+    assert all(row.label == Path(path).parent.name for path, row in rows.items() if row.kept)
+    odd = {Path(path).stem: (row.format, row.mode, row.exif_orientation) for path, row in rows.items() if row.format}
+    assert [odd[name] for name in ("12102", "12103")] == [("BMP", "RGB", 1), ("JPEG", "RGB", 6)]
+
+
+def test_pictures_zip_holds_the_kept_pictures_upright_and_small(photos: Path, tmp_path: Path) -> None:
+    rows = clean(photos, tmp_path)
+    with PicturesFile(tmp_path / "pictures.zip") as pictures:
+        assert pictures.paths == sorted(path for path, row in rows.items() if row.kept)
+        for path in pictures.paths:
+            height, width, _ = pictures.read_pixels(path).shape
+            assert min(height, width) <= PARAMS.side_px
+            row = rows[path]
+            upright = (row.height_px, row.width_px) if row.exif_orientation == 6 else (row.width_px, row.height_px)
+            assert upright[0] is not None and upright[1] is not None  # noqa: PT018
+            assert width / height == pytest.approx(upright[0] / upright[1], rel=0.03)
+
+
+def test_the_outputs_are_the_same_in_every_run(photos: Path, tmp_path: Path) -> None:
+    clean(photos, tmp_path / "a")
+    clean(photos, tmp_path / "b")
+    for name in ("manifest.csv", "pictures.zip"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with zipfile.ZipFile(tmp_path / "a" / "pictures.zip") as archive:
+        infos = archive.infolist()
+    assert [info.filename for info in infos] == sorted(info.filename for info in infos)
+    assert {(info.compress_type, info.date_time, info.external_attr >> 16) for info in infos} == {
+        (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0), 0o644)
+    }
+
+
+def test_what_needs_no_change_keeps_its_bytes(tmp_path: Path) -> None:
+    same = {
+        "a/small.jpg": encoded(picture(1)),
+        "a/small.png": encoded(picture(2), "PNG"),
+        "b/long.jpg": encoded(picture(3, size=(300, 64))),
+    }
+    changed = {
+        "a/large.jpg": encoded(picture(4, size=(200, 100))),
+        "a/cmyk.jpg": encoded(picture(5).convert("CMYK")),
+        "b/grey.jpg": encoded(picture(6).convert("L")),
+        "b/turned.jpg": encoded(
+            picture(7), exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+        ),
+    }
+    lossless = {
+        "b/picture.gif": encoded(picture(8), "GIF"),
+        "b/palette.png": encoded(picture(9).quantize(), "PNG"),
+        "b/picture.bmp": encoded(picture(10), "BMP"),
+    }
+    rows = clean(write_files(tmp_path / "in", same | changed | lossless), tmp_path)
+    assert all(row.kept for row in rows.values())
+    with PicturesFile(tmp_path / "pictures.zip") as pictures:
+        assert {path: pictures.read(path) for path in same} == same
+        for path, data in changed.items():
+            assert pictures.read(path)[:3] == b"\xff\xd8\xff"
+            assert pictures.read(path) != data
+        for path, data in lossless.items():
+            assert np.array_equal(pictures.read_pixels(path), decode(data, max_pixels=PARAMS.max_pixels))
+        assert pictures.read_pixels("b/turned.jpg").shape == (60, 44, 3)
+        assert pictures.read_pixels("a/large.jpg").shape == (64, 128, 3)
+
+
+def test_each_reason_for_dropping(tmp_path: Path) -> None:
+    jpeg = encoded(picture(0))
+    files = {
+        "in/Cat/good.jpg": jpeg,
+        "in/Cat/empty.jpg": b"",
+        "in/Cat/page.jpg": b"<html>",
+        "in/Cat/cut.jpg": jpeg[:-100],
+        "in/Cat/broken.png": b"\x89PNG\r\n\x1a\nIEND and nothing",
+        "in/Cat/huge.png": encoded(Image.new("1", (1100, 1000)), "PNG"),
+        "in/Cat/tiny.png": encoded(Image.new("RGB", (15, 300)), "PNG"),
+        "in/Cat/.DS_Store": b"x",
+        "in/Cat/._good.jpg": jpeg,
+        "in/Dog/good.jpg": encoded(picture(1)),
+        "in/Dog/cat.jpg": encoded(picture(2)),
+        "in/Cat/cat.jpg": encoded(picture(2), quality=60),
+        "in/licence.txt": b"free",
+        "in/docs/paper.pdf": b"%PDF",
+        "cover.jpg": encoded(picture(3)),
+        "__MACOSX/in/Cat/good.jpg": jpeg,
+    }
+    rows = clean(write_files(tmp_path / "pictures", files), tmp_path)
+    assert list(rows) == sorted(files)
+    assert {path: (row.label, row.reason) for path, row in rows.items() if not row.kept} == {
+        "in/Cat/empty.jpg": ("Cat", Reason.EMPTY),
+        "in/Cat/page.jpg": ("Cat", Reason.NOT_A_PICTURE),
+        "in/Cat/cut.jpg": ("Cat", Reason.TRUNCATED),
+        "in/Cat/broken.png": ("Cat", Reason.BROKEN),
+        "in/Cat/huge.png": ("Cat", Reason.TOO_MANY_PIXELS),
+        "in/Cat/tiny.png": ("Cat", Reason.TOO_SMALL),
+        "in/Cat/.DS_Store": ("Cat", Reason.SYSTEM_FILE),
+        "in/Cat/._good.jpg": ("Cat", Reason.SYSTEM_FILE),
+        "in/Dog/cat.jpg": ("Dog", Reason.LABEL_CONFLICT),
+        "in/Cat/cat.jpg": ("Cat", Reason.LABEL_CONFLICT),
+        "in/licence.txt": ("", Reason.NO_CLASS),
+        "in/docs/paper.pdf": ("", Reason.NO_CLASS),
+        "cover.jpg": ("", Reason.NO_CLASS),
+        "__MACOSX/in/Cat/good.jpg": ("", Reason.SYSTEM_FILE),
+    }
+
+
+def test_damage_that_pillow_cannot_see_is_flagged_and_kept(tmp_path: Path) -> None:
+    jpeg = encoded(picture(0, size=(600, 440)), quality=95)
+    holed = jpeg[:6000] + bytes(500) + jpeg[6500:]
+    rows = clean(write_files(tmp_path / "in", {"a/1.jpg": holed, "b/2.jpg": encoded(picture(1))}), tmp_path)
+    assert [(row.kept, row.damage) for row in rows.values()] == [(True, DAMAGED_SCAN), (True, "")]
+
+
+def test_one_class_may_lie_in_many_folders(tmp_path: Path) -> None:
+    names = ["train/Cat/1.jpg", "train/Dog/1.jpg", "test/Cat/1.jpg", "test/deep/Dog/1.jpg"]
+    files = {name: encoded(picture(seed)) for seed, name in enumerate(names)}
+    rows = clean(write_files(tmp_path / "in", files), tmp_path)
+    assert {path: row.label for path, row in rows.items() if row.kept} == {
+        name: Path(name).parent.name for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"in holds no sound picture in a class folder \(0 files seen\)"),
+        ({"a/1.jpg": b"", "b/1.jpg": b"x"}, r"no sound picture in a class folder \(2 files seen\)"),
+        ({"1.jpg": encoded(picture(0)), "2.jpg": encoded(picture(1))}, "no sound picture in a class folder"),
+        ({"a/1.jpg": encoded(picture(0)), "b/1.jpg": b""}, "sound pictures of one class only, 'a'"),
+        ({"a/1.jpg": encoded(picture(0)), "b/1.jpg": encoded(picture(0))}, "no sound picture"),
+        ({"a/1\n.jpg": encoded(picture(0))}, r"control characters or is not UTF-8, 'a/1\\n.jpg': rename it"),
+    ],
+)
+def test_a_folder_without_two_classes_is_one_sentence(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    (tmp_path / "in").mkdir()
+    write_files(tmp_path / "in", files)
+    out = write_files(tmp_path / "out", {"manifest.csv": b"old", "pictures.zip": b"old"})
+    with pytest.raises(DataError, match=message) as caught:
+        clean(tmp_path / "in", out)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"manifest.csv": b"old", "pictures.zip": b"old"}
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"in is no folder: run the unzip stage"):
+        clean(tmp_path / "in", tmp_path)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(encoded(picture(5)))
+    folder = write_files(tmp_path / "in", {"a/1.jpg": encoded(picture(0)), "b/1.jpg": encoded(picture(1))})
+    (folder / "a" / "2.jpg").symlink_to(secret)
+    (folder / "b" / "loop").symlink_to(folder)
+    assert list(clean(folder, tmp_path)) == ["a/1.jpg", "b/1.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "in", {"a/1.jpg": encoded(picture(0)), "b/1.jpg": encoded(picture(1))})
+    (folder / "a" / "1.jpg").chmod(0)
+    with pytest.raises(DataError, match=r"1\.jpg cannot be read: Permission denied"):
+        clean(folder, tmp_path)

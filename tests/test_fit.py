@@ -1,0 +1,132 @@
+"""The training loop: frozen means frozen, equal phases give equal bytes, the best epoch is kept."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TINY_BACKBONE, TINY_TRAINING
+from thaw import layout
+from thaw.backbones import Backbone, build_backbone
+from thaw.dataset import LabelledPictures, read_assignment
+from thaw.embed import embed_pictures, read_features
+from thaw.errors import DataError, TrainingError
+from thaw.fit import Fit, fit
+from thaw.images import PicturesFile
+from thaw.model import Classifier, backbone_tensors_moved
+from thaw.params import Phase, TrainingParams
+
+HEAD = Phase(train="head", epochs=3, lr=0.01)
+ALL = Phase(train="all", epochs=2, lr=0.01)
+
+
+@pytest.fixture
+def archive(tiny_project: Path) -> Iterator[PicturesFile]:
+    embed_pictures(
+        backbone=TINY_BACKBONE, batch_size=5, pictures=layout.PICTURES, features=layout.FEATURES, cost=layout.EMBED_COST
+    )
+    with PicturesFile(layout.PICTURES) as opened:
+        yield opened
+
+
+def pretrained() -> Backbone:
+    return build_backbone(TINY_BACKBONE)
+
+
+def run(
+    archive: PicturesFile, *phases: Phase, params: TrainingParams = TINY_TRAINING, val: LabelledPictures | None = None
+) -> tuple[Classifier, Fit]:
+    assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
+    model = Classifier(pretrained(), classes=assignment.classes, seed=0)
+
+    train = assignment.select("train", features=table, classes=assignment.classes)
+    val = val or assignment.select("val", features=table, classes=assignment.classes)
+    result = fit(model, phases, name="tiny-0", train=train, val=val, pictures=archive, params=params, seed=0)
+    return model, result
+
+
+def states_equal(a: Classifier, b: Classifier) -> bool:
+    theirs = b.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in a.state_dict().items())
+
+
+def test_a_head_phase_moves_no_bit_of_the_backbone_and_does_move_the_head(archive: PicturesFile) -> None:
+    model, _ = run(archive, HEAD)
+    assert backbone_tensors_moved(model, pretrained()) == 0
+    assert not torch.equal(model.head.weight, Classifier(pretrained(), classes=("a", "b"), seed=0).head.weight)
+
+
+def test_an_all_phase_moves_every_weight_but_no_batch_norm_statistic(archive: PicturesFile) -> None:
+    model, _ = run(archive, ALL)
+    before = pretrained().module.state_dict()
+    for name, tensor in model.backbone.state_dict().items():
+        is_statistic = "running" in name or "tracked" in name
+        assert torch.equal(tensor, before[name]) == is_statistic, name
+
+
+def test_batch_norm_statistics_move_where_that_is_asked_for(archive: PicturesFile) -> None:
+    model, _ = run(archive, ALL, params=TINY_TRAINING.model_copy(update={"batch_norm": "train"}))
+    before = pretrained().module.state_dict()
+    moved = [name for name, tensor in model.backbone.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert any("running_mean" in name for name in moved)
+
+
+def test_two_runs_are_equal_to_the_bit(archive: PicturesFile) -> None:
+    (first, first_fit), (second, second_fit) = run(archive, HEAD, ALL), run(archive, HEAD, ALL)
+    assert states_equal(first, second)
+    assert first_fit.epochs == second_fit.epochs
+
+
+def test_the_head_after_phase_one_of_two_stages_is_the_frozen_head(archive: PicturesFile) -> None:
+    _, frozen = run(archive, HEAD)
+    still = Phase(train="all", epochs=1, lr=1e-12)
+    two_stage, history = run(archive, HEAD, still)
+    frozen_model, _ = run(archive, HEAD)
+    assert history.epochs[: len(frozen.epochs)] == frozen.epochs
+    if history.best.phase == 0:
+        assert states_equal(two_stage, frozen_model)
+    else:
+        assert torch.allclose(two_stage.head.weight, frozen_model.head.weight, atol=1e-8)
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_kept(archive: PicturesFile) -> None:
+    assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
+    val = assignment.select("val", features=table, classes=assignment.classes)
+    wrong = replace(val, labels=1 - val.labels)  # the better the model gets, the worse it looks
+    model, result = run(archive, Phase(train="head", epochs=4, lr=0.1), val=wrong)
+    losses = [epoch.val_loss for epoch in result.epochs]
+    assert result.best.val_loss == min(losses) < losses[-1]
+    with torch.inference_mode():
+        logits = model.head(torch.from_numpy(wrong.features))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(wrong.labels)).item()
+    assert loss == pytest.approx(result.best.val_loss, rel=1e-5)
+
+
+def test_a_phase_that_gets_no_better_ends_early(archive: PicturesFile) -> None:
+    patient = TINY_TRAINING.model_copy(update={"patience_epochs": 2})
+    _, result = run(archive, Phase(train="head", epochs=50, lr=5.0), params=patient)
+    assert len(result.epochs) < 50
+    assert len(result.epochs) - result.best.epoch == 2
+
+
+def test_a_loss_that_is_not_finite_names_run_phase_and_epoch(archive: PicturesFile) -> None:
+    with pytest.raises(TrainingError, match=r"tiny-0: .* phase 1 \(head\), epoch 1; lower variants.tiny.1.lr"):
+        run(archive, HEAD, Phase(train="head", epochs=2, lr=1e30))
+
+
+def test_features_are_what_the_backbone_makes(archive: PicturesFile) -> None:
+    table = read_features(layout.FEATURES)
+    assert table.features.shape == (24, 16)
+    assert table.features.dtype == np.float32
+    assert table.paths == tuple(archive.paths)
+    assert np.array_equal(table.select(table.paths[3:1:-1]), table.features[[3, 2]])
+
+
+def test_features_of_another_backbone_are_refused(archive: PicturesFile) -> None:
+    table = read_features(layout.FEATURES)
+    table.require_made_by(pretrained())
+    with pytest.raises(DataError, match="dvc repro --force embed"):
+        table.require_made_by(build_backbone(TINY_BACKBONE.model_copy(update={"blocks": 3})))

@@ -1,0 +1,93 @@
+"""The classifier: what is trainable, what moved, and saving and loading without a change of a bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TINY_BACKBONE
+from thaw.backbones import build_backbone
+from thaw.errors import DataError
+from thaw.model import Classifier, backbone_sha256, backbone_tensors_moved, load_model, save_model, set_trainable
+from thaw.params import BackboneParams
+
+FACTS = {"backbone": TINY_BACKBONE.model_dump()}
+
+
+def build(seed: int = 0) -> Classifier:
+    return Classifier(build_backbone(TINY_BACKBONE), classes=("Cat", "Dog"), seed=seed)
+
+
+def test_every_parameter_is_covered_by_the_rule() -> None:
+    model = build()
+    assert [name for name, _ in set_trainable(model, "head")] == ["head.weight", "head.bias"]
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    assert len(set_trainable(model, "all")) == len(list(model.parameters()))
+
+
+def test_refreezing_forgets_gradients_so_that_adamw_moves_nothing() -> None:
+    model = build()
+    set_trainable(model, "all")
+    model(torch.rand(2, 3, 32, 32)).sum().backward()
+    set_trainable(model, "head")
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_head_depends_on_the_seed_alone() -> None:
+    first = build(seed=0).head.weight
+    torch.rand(5)
+    assert torch.equal(first, build(seed=0).head.weight)
+    assert not torch.equal(first, build(seed=1).head.weight)
+
+
+def test_a_saved_model_predicts_the_same(tmp_path: Path) -> None:
+    model = build().eval()
+    save_model(tmp_path, model, facts=FACTS)
+    loaded = load_model(tmp_path).classifier
+    pictures = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(model(pictures), loaded(pictures))
+    assert loaded.classes == ("Cat", "Dog")
+    assert loaded.preprocessing == model.preprocessing
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        save_model(folder, build(), facts=FACTS)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["weight", "buffer", "sign of zero"])
+def test_a_single_bit_counts_as_moved(change: str) -> None:
+    pretrained, model = build_backbone(TINY_BACKBONE), build()
+    assert backbone_tensors_moved(model, pretrained) == 0
+    before = backbone_sha256(pretrained)
+    with torch.no_grad():
+        if change == "weight":
+            weight = pretrained.module.state_dict()["blocks.features_0.0.weight"]
+            weight[0, 0, 0, 0] = torch.nextafter(weight[0, 0, 0, 0], torch.tensor(9.0))
+        else:
+            buffer = dict(pretrained.module.named_buffers())["blocks.features_0.1.running_mean"]
+            buffer[0] = 1e-30 if change == "buffer" else -0.0
+    assert backbone_tensors_moved(model, pretrained) == 1
+    assert backbone_sha256(pretrained) != before
+
+
+def test_a_missing_model_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name a folder that the train stage wrote"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_trains_a_step_saves_and_loads_the_same(tmp_path: Path, name: str) -> None:
+    params = BackboneParams(name=name, weights="none", blocks=None, image_size_px=32)
+    model = Classifier(build_backbone(params), classes=("a", "b", "c"), seed=0)
+    optimizer = torch.optim.SGD([p for _, p in set_trainable(model, "all")], lr=0.01)
+    pictures = torch.rand(2, 3, 32, 32)
+    before = model.head.weight.clone()
+    torch.nn.functional.cross_entropy(model(pictures), torch.tensor([0, 2])).backward()
+    optimizer.step()
+    assert not torch.equal(model.head.weight, before)
+    save_model(tmp_path, model, facts={"backbone": params.model_dump()})
+    with torch.inference_mode():
+        assert torch.equal(model.eval()(pictures), load_model(tmp_path).classifier(pictures))

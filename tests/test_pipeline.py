@@ -1,0 +1,203 @@
+"""The whole pipeline, as people run it: `dvc repro` in a fresh copy of the project, small enough for a minute."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from conftest import ROOT
+
+SMALL = {
+    "sample.pictures_per_class": 30,
+    "backbone.name": "mobilenet_v3_small",
+    "backbone.weights": "none",
+    "backbone.blocks": 2,
+    "backbone.image_size_px": 32,
+    "variants": {
+        "frozen": [{"train": "head", "epochs": 3, "lr": 0.001}],
+        "two_stage": [{"train": "head", "epochs": 3, "lr": 0.001}, {"train": "all", "epochs": 1, "lr": 0.0001}],
+    },
+    "seeds": [0],
+}
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment in `folder`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", done.stdout)
+
+
+def change_params(folder: Path, changes: dict[str, Any]) -> None:
+    """Set values in params.yaml by their dotted paths."""
+    path = folder / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place[int(parent) if isinstance(place, list) else parent]
+        place[int(last) if isinstance(place, list) else last] = value
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The hash of each output in dvc.lock, but for those that differ from run to run by their nature."""
+    stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    found = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    return {path: md5 for path, md5 in found.items() if not path.startswith(("data/cost", "reports/comparison"))}
+
+
+def copy_project(folder: Path) -> Path:
+    """What a clone would hold, under git and DVC, with the small parameters."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if name != "dvc.lock" and not name.startswith("reports/metrics") and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    change_params(folder, SMALL)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which `dvc repro` has run; tests that change it put it back."""
+    folder = copy_project(tmp_path_factory.mktemp("finished"))
+    done = run(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path) -> Iterator[Path]:
+    """The finished project, with its parameters put back afterwards."""
+    before = (finished / "params.yaml").read_text(encoding="utf-8")
+    yield finished
+    (finished / "params.yaml").write_text(before, encoding="utf-8")
+
+
+def test_the_comparison_has_the_keys_that_tools_read(finished: Path) -> None:
+    comparison = json.loads((finished / "reports/comparison.json").read_text(encoding="utf-8"))
+    assert {"source", "classes", "files", "dropped", "splits"} <= comparison["dataset"].keys()
+    assert {"train", "val", "test"} == comparison["dataset"]["splits"].keys()
+    assert {"name", "blocks", "weights", "image_size_px"} <= comparison["backbone"].keys()
+    assert [(run["variant"], run["seed"]) for run in comparison["runs"]] == [("frozen", 0), ("two_stage", 0)]
+    for cell in comparison["runs"]:
+        assert {"accuracy", "log_loss", "roc_auc", "ece"} <= cell["test"].keys()
+        assert {"val", "trainable_parameters", "train_seconds", "mlflow_run_id"} <= cell.keys()
+    assert {"variant", "accuracy_mean", "accuracy_ci95"} <= comparison["variants"][0].keys()
+    assert {"a", "b", "difference", "p_value"} <= comparison["pairs"][0].keys()
+    frozen, two_stage = comparison["runs"]
+    assert frozen["backbone_tensors_moved"] == 0 < two_stage["backbone_tensors_moved"]
+
+
+def test_the_report_says_that_the_pictures_are_drawn_and_how_to_get_real_ones(finished: Path) -> None:
+    text = (finished / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "drawn" in text.splitlines()[0] + text.splitlines()[2]
+    assert "data.source=" in text
+    assert "http" not in re.sub(r"https?://(www\.)?w3\.org", "", (finished / "reports/comparison.html").read_text())
+
+
+def test_every_cell_is_a_run_in_mlflow(finished: Path) -> None:
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("thaw")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["frozen-0", "two_stage-0"]
+    comparison = json.loads((finished / "reports/comparison.json").read_text(encoding="utf-8"))
+    assert {run.info.run_id for run in runs} == {run["mlflow_run_id"] for run in comparison["runs"]}
+    for logged in runs:
+        assert "test_accuracy" in logged.data.metrics
+        assert {"variant", "seed", "mlflow.source.git.commit", "dvc.pictures_md5"} <= logged.data.tags.keys()
+        assert {f.path for f in client.list_artifacts(logged.info.run_id)} >= {"model", "figures"}
+
+
+def test_a_second_repro_does_nothing(finished: Path) -> None:
+    done = run(finished, "dvc", "repro")
+    assert done.returncode == 0
+    assert stages_run(done) == []
+    assert "up to date" in done.stdout
+
+
+def test_a_changed_learning_rate_runs_that_variant_alone(project: Path) -> None:
+    change_params(project, {"variants.frozen.0.lr": 0.002})
+    done = run(project, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert stages_run(done) == ["check", "train@frozen-0", "evaluate@frozen-0", "report"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"colour": "red"}, "colour: there is no such parameter"),
+        ({"training.batch_size": "many"}, "training.batch_size: expected a whole number, got 'many'"),
+        ({"data.source": "file"}, "data.source 'file' needs the path of an archive in data.path"),
+        ({"data.source": "file", "data.path": "README.md"}, "README.md"),
+        ({"data.source": "file", "data.path": "one_class.zip"}, "class"),
+        ({"data.source": "file", "data.path": "no_picture.zip"}, "picture"),
+        ({"data.source": "file", "data.path": "missing.zip"}, "missing.zip"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_earlier_reports_stay(
+    project: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    sound = (ROOT / "docs/sample.jpg").read_bytes()
+    with zipfile.ZipFile(project / "one_class.zip", "w") as archive:
+        archive.writestr("Cat/0.jpg", sound)
+    with zipfile.ZipFile(project / "no_picture.zip", "w") as archive:
+        archive.writestr("Cat/0.jpg", b"<html>")
+        archive.writestr("Dog/0.jpg", b"")
+    before = {path: path.read_bytes() for path in (project / "reports").glob("comparison.*")}
+    change_params(project, changes)
+    done = run(project, "dvc", "repro")
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if complaint in line]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert before == {path: path.read_bytes() for path in (project / "reports").glob("comparison.*")}
+
+
+def test_a_changed_archive_is_noticed(project: Path) -> None:
+    # The finished project's own sample, repacked as somebody's archive.
+    mine = project / "mine.zip"
+    shutil.copy(project / "data/raw/archive", mine)
+    change_params(project, {"data.source": "file", "data.path": "mine.zip"})
+    assert "download" in run(project, "dvc", "status").stdout
+    assert run(project, "dvc", "repro", "split").returncode == 0
+    assert run(project, "dvc", "status", "download").stdout.strip().endswith("up to date.")
+    with zipfile.ZipFile(mine, "a") as archive:
+        archive.writestr("PetImages/Cat/new.jpg", (ROOT / "docs/sample.jpg").read_bytes())
+    assert "download" in run(project, "dvc", "status").stdout
+
+
+def test_a_lost_mlflow_is_filled_again_by_sync(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    done = run(project, "thaw", "sync")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "MLflow shows 2 of 2 runs\n"
+
+
+def test_two_clones_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    clone = copy_project(tmp_path)
+    assert run(clone, "dvc", "repro").returncode == 0
+    assert run(finished, "dvc", "repro").returncode == 0
+    assert hashes(clone) == hashes(finished)

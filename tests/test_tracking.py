@@ -1,0 +1,100 @@
+"""MLflow mirrors the files of a cell: once, completely, and again after it was lost."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from conftest import TINY_BACKBONE, TINY_TRAINING
+from thaw import layout
+from thaw.embed import embed_pictures
+from thaw.evaluate import evaluate_cell
+from thaw.layout import Cell
+from thaw.params import Phase
+from thaw.tracking import mirror_cell, tracking_uri
+from thaw.train import train_cell
+
+CELL = Cell("frozen", 3)
+
+
+@pytest.fixture
+def trained(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one trained cell."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    embed_pictures(
+        backbone=TINY_BACKBONE, batch_size=8, pictures=layout.PICTURES, features=layout.FEATURES, cost=layout.EMBED_COST
+    )
+    phases = [Phase(train="head", epochs=3, lr=0.01)]
+    train_cell(CELL, phases=phases, backbone=TINY_BACKBONE, training=TINY_TRAINING)
+    return tiny_project
+
+
+def runs_of(experiment: str) -> list[Run]:
+    client = MlflowClient(tracking_uri())
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+def test_a_run_shows_parameters_curves_tags_and_the_model(trained: Path) -> None:
+    run_id = mirror_cell(CELL, experiment="tests")
+    assert run_id is not None
+    client = MlflowClient(tracking_uri())
+    run = client.get_run(run_id)
+    assert run.info.run_name == "frozen-3"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["phases.0.lr"] == "0.01"
+    assert run.data.params["backbone.name"] == "mobilenet_v3_small"
+    assert (run.data.tags["variant"], run.data.tags["seed"]) == ("frozen", "3")
+    assert [metric.step for metric in client.get_metric_history(run_id, "val_loss")] == [1, 2, 3]
+    assert {file.path for file in client.list_artifacts(run_id, "model")} == {
+        "model/model.json",
+        "model/model.safetensors",
+    }
+    assert "test_accuracy" not in run.data.metrics
+
+
+def test_evaluation_and_figures_join_the_same_run(trained: Path) -> None:
+    run_id = mirror_cell(CELL, experiment="tests")
+    evaluate_cell(CELL, batch_size=8)
+    layout.FIGURES.mkdir(parents=True)
+    (layout.FIGURES / "frozen-3-curves.png").write_bytes(b"png")
+    (layout.FIGURES / "frozen-30-curves.png").write_bytes(b"another cell's")
+    assert run_id is not None
+    assert mirror_cell(CELL, experiment="tests") == run_id
+    client = MlflowClient(tracking_uri())
+    assert 0 <= client.get_run(run_id).data.metrics["test_accuracy"] <= 1
+    assert [file.path for file in client.list_artifacts(run_id, "figures")] == ["figures/frozen-3-curves.png"]
+
+
+def test_mirroring_twice_makes_one_run_and_retraining_with_the_same_result_none(trained: Path) -> None:
+    first = mirror_cell(CELL, experiment="tests")
+    assert mirror_cell(CELL, experiment="tests") == first
+    assert [run.info.run_id for run in runs_of("tests")] == [first]
+
+
+def test_a_lost_store_is_rebuilt_from_the_files(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate_cell(CELL, batch_size=8)
+
+    def shown() -> tuple[dict[str, float], dict[str, str]]:
+        run_id = mirror_cell(CELL, experiment="tests")
+        assert run_id is not None
+        run = MlflowClient(tracking_uri()).get_run(run_id)
+        return run.data.metrics, run.data.params
+
+    before = shown()
+    # Another store stands for a lost one: MLflow keeps the first one open as long as this process lives.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained / 'new.db'}")
+    assert shown() == before
+
+
+def test_a_server_that_is_gone_costs_a_warning_and_not_the_stage(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with caplog.at_level(logging.WARNING):
+        assert mirror_cell(CELL, experiment="tests") is None
+    assert "run `thaw sync`" in caplog.text

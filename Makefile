@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Where the tests' and the stages' MLflow lies, unless you name a server.
+# Where MLflow keeps its runs, unless you name a server.
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY := true
 

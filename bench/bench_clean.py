@@ -119,7 +119,11 @@ def print_peak_of_clean(folder: Path) -> None:
 def clean(folder: Path, scratch: Path) -> None:
     """Clean a folder as the stage does."""
     clean_pictures(
-        folder, params=PARAMS.clean, manifest=scratch / "manifest.csv", pictures=scratch / "clean" / "pictures.zip"
+        folder,
+        params=PARAMS.clean,
+        manifest=scratch / "manifest.csv",
+        pictures=scratch / "pictures.zip",
+        dropped=scratch / "dropped.zip",
     )
 
 

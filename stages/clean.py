@@ -3,7 +3,7 @@
     python stages/clean.py
 
 Reads data/pictures/.
-Writes data/clean/manifest.csv and data/clean/pictures.zip.
+Writes data/clean/manifest.csv, data/clean/pictures.zip and data/clean/dropped.zip.
 """
 
 import sys
@@ -17,7 +17,13 @@ from thaw.params import load_params
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    clean_pictures(layout.PICTURES_FOLDER, params=params.clean, manifest=layout.MANIFEST, pictures=layout.PICTURES)
+    clean_pictures(
+        layout.PICTURES_FOLDER,
+        params=params.clean,
+        manifest=layout.MANIFEST,
+        pictures=layout.PICTURES,
+        dropped=layout.DROPPED,
+    )
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ Writes data/predictions/VARIANT-SEED.csv and reports/metrics/VARIANT-SEED.json.
 import sys
 
 from thaw.errors import exit_code
-from thaw.evaluate import evaluate_cell
 from thaw.layout import Cell
+from thaw.mirror import mirrored
 from thaw.params import load_params
-from thaw.tracking import mirror_cell
 
 
 def main() -> None:
@@ -20,8 +19,11 @@ def main() -> None:
     variant, seed = sys.argv[1:]
     params = load_params()
     cell = Cell(variant, int(seed))
-    evaluate_cell(cell, batch_size=params.embed.batch_size)
-    mirror_cell(cell, experiment=params.tracking.experiment)
+    with mirrored(cell, through="evaluate"):
+        # Here, since torch takes seconds to import: MLflow is starting meanwhile.
+        from thaw.evaluate import evaluate_cell
+
+        evaluate_cell(cell, batch_size=params.embed.batch_size)
 
 
 if __name__ == "__main__":

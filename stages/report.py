@@ -21,10 +21,10 @@ def main() -> None:
     params = load_params()
     cells = [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
     experiment = params.tracking.experiment
-    run_ids = {str(cell): mirror_cell(cell, experiment=experiment) for cell in cells}
+    run_ids = {str(cell): mirror_cell(cell, experiment=experiment, through="evaluate") for cell in cells}
     write_report(Path(), params=params, run_ids=run_ids)
     for cell in cells:
-        mirror_cell(cell, experiment=experiment)
+        mirror_cell(cell, experiment=experiment, through="report")
     print("The report: reports/comparison.md, and with all pictures reports/comparison.html")
 
 

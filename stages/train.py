@@ -10,9 +10,8 @@ import sys
 
 from thaw.errors import exit_code
 from thaw.layout import Cell
+from thaw.mirror import mirrored
 from thaw.params import load_params
-from thaw.tracking import mirror_cell
-from thaw.train import train_cell
 
 
 def main() -> None:
@@ -20,8 +19,11 @@ def main() -> None:
     variant, seed = sys.argv[1:]
     params = load_params()
     cell = Cell(variant, int(seed))
-    train_cell(cell, phases=params.variants[variant], backbone=params.backbone, training=params.training)
-    mirror_cell(cell, experiment=params.tracking.experiment)
+    with mirrored(cell, through="train"):
+        # Here, since torch takes seconds to import: MLflow is starting meanwhile.
+        from thaw.train import train_cell
+
+        train_cell(cell, phases=params.variants[variant], backbone=params.backbone, training=params.training)
 
 
 if __name__ == "__main__":

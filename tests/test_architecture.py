@@ -1,7 +1,9 @@
 """The walls: modules import only what stands above them, and dvc.yaml names all that a stage depends on."""
 
 import ast
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,49 +11,29 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from thaw.code import files_of, imported_rooms, list_code, rooms_under
 
 PACKAGE = ROOT / "src" / "thaw"
 
 READING_ORDER = """
-errors params atomic progress layout
+errors params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive
 images manifest duplicates clean split
 device backbones model batches embed dataset fit train
-metrics evaluate tracking report predict cli
+metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 
 
-def modules() -> list[str]:
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths of `thaw.code` are relative to the project's root."""
+    monkeypatch.chdir(ROOT)
+
+
+def rooms() -> list[str]:
     """The names of the rooms of the package: modules, and packages as one room each."""
     paths = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
     return sorted(path.stem for path in paths if path.stem != "__init__")
-
-
-def files_of(module: str) -> list[Path]:
-    """The Python files of a room."""
-    single = PACKAGE / f"{module}.py"
-    return [single] if single.exists() else sorted((PACKAGE / module).glob("*.py"))
-
-
-def imported(path: Path) -> Iterator[str]:
-    """The rooms that a file imports, wherever in the file it does so."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "thaw":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("thaw."):
-            yield (node.module or "").split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("thaw."))
-
-
-def everything_under(path: Path) -> set[str]:
-    """All rooms that a file needs, directly or not."""
-    found: set[str] = set()
-    new = set(imported(path))
-    while new:
-        found |= new
-        new = {name for module in new for file in files_of(module) for name in imported(file)} - found
-    return found
 
 
 def stages() -> dict[str, Any]:
@@ -60,15 +42,15 @@ def stages() -> dict[str, Any]:
     return loaded
 
 
-def test_the_reading_order_names_every_module() -> None:
-    assert sorted(READING_ORDER) == modules()
+def test_the_reading_order_names_every_room() -> None:
+    assert sorted(READING_ORDER) == rooms()
 
 
-@pytest.mark.parametrize("module", modules())
-def test_a_module_imports_only_modules_above_it(module: str) -> None:
-    above = READING_ORDER[: READING_ORDER.index(module)]
-    for path in files_of(module):
-        assert set(imported(path)) - {module} <= set(above), path
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_imports_only_rooms_above_it(room: str) -> None:
+    above = READING_ORDER[: READING_ORDER.index(room)]
+    for path in files_of(room):
+        assert set(imported_rooms(path)) - {room} <= set(above), path
 
 
 def test_mlflow_has_one_importer() -> None:
@@ -82,33 +64,59 @@ def test_mlflow_has_one_importer() -> None:
     assert importers == {"tracking.py"}
 
 
-@pytest.mark.parametrize("stage", stages())
-def test_a_stage_depends_on_its_script_and_on_every_module_it_uses(stage: str) -> None:
-    script = f"stages/{stage}.py"
-    needed = {script}
-    for module in everything_under(ROOT / script):
-        single = f"src/thaw/{module}.py"
-        needed.add(single if (ROOT / single).exists() else f"src/thaw/{module}")
-    declared = {dep for dep in stages()[stage]["deps"] if dep.startswith(("src/", "stages/"))}
-    assert declared == needed
+@pytest.mark.parametrize("stage", sorted(stages()))
+def test_a_stage_has_a_script_and_depends_on_its_list_of_code(stage: str) -> None:
+    assert stages()[stage]["cmd"].split()[:2] == ["python", f"stages/{stage}.py"]
+    lists = [dep for dep in stages()[stage]["deps"] if dep.startswith("data/code/")]
+    assert lists == ([] if stage == "check" else [f"data/code/{stage}.txt"])
+    assert {script.stem for script in Path("stages").glob("*.py")} == set(stages())
+
+
+@pytest.mark.parametrize("stage", sorted(stages()))
+def test_the_list_of_code_holds_all_modules_that_python_loads(stage: str) -> None:
+    program = (
+        f"import sys, runpy; runpy.run_path('stages/{stage}.py', run_name='imported'); "
+        "print(*{name.split('.')[1] for name in sys.modules if name.startswith('thaw.')})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= rooms_under(Path(f"stages/{stage}.py"))
+
+
+def test_changed_code_changes_the_lists_of_the_stages_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("src", "stages"):
+        shutil.copytree(folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    list_code(Path("stages"), Path("before"))
+    with Path("src/thaw/fit.py").open("a") as file:
+        file.write("# a change\n")
+    with Path("src/thaw/report/comparison.css").open("a") as file:
+        file.write("/* a change */\n")
+    list_code(Path("stages"), Path("after"))
+    changed = {
+        path.stem for path in Path("before").iterdir() if path.read_text() != Path("after", path.name).read_text()
+    }
+    assert changed == {"train", "evaluate", "report"}
 
 
 @pytest.mark.parametrize("stage", sorted(set(stages()) - {"check"}))
 def test_a_stage_declares_every_parameter_it_reads(stage: str) -> None:
-    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
+    # `report` alone hands all parameters on.
+    sources = [Path("stages") / f"{stage}.py", *(files_of("report") if stage == "report" else [])]
     read = {
         node.attr
-        for node in ast.walk(tree)
+        for path in sources
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
     }
-    if any(isinstance(node, ast.keyword) and node.arg == "params" for node in ast.walk(tree)) and stage == "report":
-        read |= {"data", "backbone", "variants", "seeds"}
     declared = {param.split(".")[0] for param in stages()[stage].get("params", [])}
     assert declared == read
 
 
 def test_stage_scripts_have_no_logic() -> None:
-    for path in sorted((ROOT / "stages").glob("*.py")):
+    for path in sorted(Path("stages").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
         assert main.name == "main"

@@ -107,3 +107,20 @@ def test_a_file_that_is_no_weights_file_is_one_sentence(tmp_path: Path, content:
 def test_a_missing_weights_file_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match=r"there is no file nowhere\.pth"):
         build_backbone(params("resnet18", weights="nowhere.pth"))
+
+
+def test_a_weights_file_with_another_head_is_welcome(tmp_path: Path) -> None:
+    path = tmp_path / "two_classes.pth"
+    torch.save(torchvision.models.get_model("resnet18", weights=None, num_classes=2).state_dict(), path)
+    assert build_backbone(params("resnet18", weights=str(path))).width == 512
+
+
+def test_a_size_that_a_network_cannot_see_is_one_sentence() -> None:
+    with pytest.raises(
+        ConfigError, match=r"backbone\.image_size_px: vit_tiny_patch16_224 cannot see pictures of 96 px"
+    ):
+        build_backbone(params("vit_tiny_patch16_224", size_px=96))
+
+
+def test_networks_that_are_no_chain_of_blocks_come_from_timm() -> None:
+    assert build_backbone(params("densenet121")).width == 1024

@@ -42,7 +42,9 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def clean(folder: Path, out: Path, params: CleanParams = PARAMS) -> dict[str, Row]:
-    clean_pictures(folder, params=params, manifest=out / "manifest.csv", pictures=out / "pictures.zip")
+    clean_pictures(
+        folder, params=params, manifest=out / "manifest.csv", pictures=out / "pictures.zip", dropped=out / "dropped.zip"
+    )
     return {row.path: row for row in read_manifest(out / "manifest.csv")}
 
 
@@ -96,6 +98,13 @@ def test_the_planted_files_of_the_real_archive(photos: Path, tmp_path: Path) -> 
     assert all(row.label == Path(path).parent.name for path, row in rows.items() if row.kept)
     odd = {Path(path).stem: (row.format, row.mode, row.exif_orientation) for path, row in rows.items() if row.format}
     assert [odd[name] for name in ("12102", "12103")] == [("BMP", "RGB", 1), ("JPEG", "RGB", 6)]
+
+
+def test_dropped_zip_holds_what_decodes_and_is_dropped(photos: Path, tmp_path: Path) -> None:
+    rows = clean(photos, tmp_path)
+    with PicturesFile(tmp_path / "dropped.zip") as dropped:
+        assert dropped.paths == [path for path, row in rows.items() if not row.kept and row.width_px is not None]
+        assert {rows[path].reason for path in dropped.paths} == {"label conflict"}
 
 
 def test_pictures_zip_holds_the_kept_pictures_upright_and_small(photos: Path, tmp_path: Path) -> None:

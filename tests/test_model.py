@@ -73,6 +73,15 @@ def test_a_single_bit_counts_as_moved(change: str) -> None:
     assert backbone_sha256(pretrained) != before
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_damaged_model_is_one_sentence(tmp_path: Path, name: str) -> None:
+    save_model(tmp_path, build(), facts=FACTS)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:50])
+    with pytest.raises(DataError, match="holds no whole model") as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_model_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="name a folder that the train stage wrote"):
         load_model(tmp_path)

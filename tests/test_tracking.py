@@ -39,7 +39,7 @@ def runs_of(experiment: str) -> list[Run]:
 
 
 def test_a_run_shows_parameters_curves_tags_and_the_model(trained: Path) -> None:
-    run_id = mirror_cell(CELL, experiment="tests")
+    run_id = mirror_cell(CELL, experiment="tests", through="train")
     assert run_id is not None
     client = MlflowClient(tracking_uri())
     run = client.get_run(run_id)
@@ -57,21 +57,21 @@ def test_a_run_shows_parameters_curves_tags_and_the_model(trained: Path) -> None
 
 
 def test_evaluation_and_figures_join_the_same_run(trained: Path) -> None:
-    run_id = mirror_cell(CELL, experiment="tests")
+    run_id = mirror_cell(CELL, experiment="tests", through="report")
     evaluate_cell(CELL, batch_size=8)
     layout.FIGURES.mkdir(parents=True)
     (layout.FIGURES / "frozen-3-curves.png").write_bytes(b"png")
     (layout.FIGURES / "frozen-30-curves.png").write_bytes(b"another cell's")
     assert run_id is not None
-    assert mirror_cell(CELL, experiment="tests") == run_id
+    assert mirror_cell(CELL, experiment="tests", through="report") == run_id
     client = MlflowClient(tracking_uri())
     assert 0 <= client.get_run(run_id).data.metrics["test_accuracy"] <= 1
     assert [file.path for file in client.list_artifacts(run_id, "figures")] == ["figures/frozen-3-curves.png"]
 
 
 def test_mirroring_twice_makes_one_run_and_retraining_with_the_same_result_none(trained: Path) -> None:
-    first = mirror_cell(CELL, experiment="tests")
-    assert mirror_cell(CELL, experiment="tests") == first
+    first = mirror_cell(CELL, experiment="tests", through="report")
+    assert mirror_cell(CELL, experiment="tests", through="report") == first
     assert [run.info.run_id for run in runs_of("tests")] == [first]
 
 
@@ -79,7 +79,7 @@ def test_a_lost_store_is_rebuilt_from_the_files(trained: Path, monkeypatch: pyte
     evaluate_cell(CELL, batch_size=8)
 
     def shown() -> tuple[dict[str, float], dict[str, str]]:
-        run_id = mirror_cell(CELL, experiment="tests")
+        run_id = mirror_cell(CELL, experiment="tests", through="report")
         assert run_id is not None
         run = MlflowClient(tracking_uri()).get_run(run_id)
         return run.data.metrics, run.data.params
@@ -96,5 +96,5 @@ def test_a_server_that_is_gone_costs_a_warning_and_not_the_stage(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.WARNING):
-        assert mirror_cell(CELL, experiment="tests") is None
+        assert mirror_cell(CELL, experiment="tests", through="report") is None
     assert "run `thaw sync`" in caplog.text

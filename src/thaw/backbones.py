@@ -22,6 +22,10 @@ EMBEDDED = "tf_efficientnet_lite0"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+_MADE_OF_BLOCKS = ("resnet", "resnext", "wide_resnet", "mobilenet_v", "efficientnet_", "vgg", "alexnet", "squeezenet")
+"""torchvision's families whose feature extractor is a chain of blocks that ends in a map; timm has the others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """What a backbone wants to be shown; it was trained on pictures prepared like this."""
@@ -77,7 +81,7 @@ def build_backbone(params: BackboneParams) -> Backbone:
     # Weights that are not loaded are random; all stages must build the same ones.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if params.name in torchvision.models.list_models(module=torchvision.models):
+        if params.name in torchvision.models.list_models() and params.name.startswith(_MADE_OF_BLOCKS):
             return _build_from_torchvision(params)
         if params.name in timm.list_models():
             return _build_from_timm(params)
@@ -93,9 +97,9 @@ def _build_from_torchvision(params: BackboneParams) -> Backbone:
     if params.weights == "imagenet":
         _load_state(network, _download(params.name, lambda: entry.get_state_dict(check_hash=True)), params=params)
     elif params.weights != "none":
-        _load_state(network, _read_weights(Path(params.weights)), params=params, partial=True)
+        _load_state(network, _read_weights(Path(params.weights)), params=params, classifiers=("fc.", "classifier."))
     preset = entry.transforms()
-    module = _Pooled(_keep_first(_named_blocks(network, name=params.name), params=params))
+    module = _Pooled(_keep_first(_named_blocks(network), params=params))
     return _describe(
         params,
         module,
@@ -106,19 +110,15 @@ def _build_from_torchvision(params: BackboneParams) -> Backbone:
     )
 
 
-def _named_blocks(network: nn.Module, *, name: str) -> "OrderedDict[str, nn.Module]":
+def _named_blocks(network: nn.Module) -> "OrderedDict[str, nn.Module]":
     """The feature extractor of a torchvision network as blocks in order: `features` as they stand, or ResNet stages."""
     features = getattr(network, "features", None)
     if isinstance(features, nn.Sequential):
         return OrderedDict((f"features_{key}", block) for key, block in features.named_children())
-    if isinstance(network, torchvision.models.ResNet):
-        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-        stages = {stage: getattr(network, stage) for stage in ("layer1", "layer2", "layer3", "layer4")}
-        return OrderedDict({"stem": stem, **stages})
-    raise ConfigError(
-        f"backbone.name: torchvision's {name!r} is not made of blocks that end in a map; use a convolutional network, "
-        "or a model of timm"
-    )
+    assert isinstance(network, torchvision.models.ResNet)
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+    stages = {stage: getattr(network, stage) for stage in ("layer1", "layer2", "layer3", "layer4")}
+    return OrderedDict({"stem": stem, **stages})
 
 
 def _keep_first(blocks: "OrderedDict[str, nn.Module]", *, params: BackboneParams) -> "OrderedDict[str, nn.Module]":
@@ -140,7 +140,7 @@ def _build_from_timm(params: BackboneParams) -> Backbone:
     elif params.weights == "imagenet":
         network = _download(params.name, lambda: timm.create_model(params.name, pretrained=True))
     elif params.weights != "none":
-        _load_state(network, _read_weights(Path(params.weights)), params=params, partial=True)
+        _load_state(network, _read_weights(Path(params.weights)), params=params, classifiers=_classifiers_of(network))
     config = timm.data.resolve_data_config(model=network)
     network.reset_classifier(0)
     return _describe(
@@ -165,8 +165,14 @@ def _describe(
     """Put the parts together; the width is read off one empty picture."""
     module = module.eval()
     size_px = params.image_size_px
-    with torch.inference_mode():
-        width = module(torch.zeros(1, 3, size_px, size_px)).shape[1]
+    try:
+        with torch.inference_mode():
+            width = module(torch.zeros(1, 3, size_px, size_px)).shape[1]
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            f"backbone.image_size_px: {params.name} cannot see pictures of {size_px} px; try 224 "
+            f"({' '.join(str(error).split())[:120]})"
+        ) from error
     return Backbone(
         name=params.name,
         module=module.to(memory_format=torch.channels_last),
@@ -215,13 +221,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _load_state(
-    network: nn.Module, state: Mapping[str, Tensor], *, params: BackboneParams, partial: bool = False
+    network: nn.Module, state: Mapping[str, Tensor], *, params: BackboneParams, classifiers: tuple[str, ...] = ()
 ) -> None:
-    """Load `state`; with `partial`, the classifier may be missing, since the head is trained anew anyway."""
-    own = network.state_dict()
+    """Load `state`, but for what `classifiers` begin, which may be missing or another: the head is trained anew."""
+    own = {key: value for key, value in network.state_dict().items() if not key.startswith(classifiers)}
+    state = {key: value for key, value in state.items() if not key.startswith(classifiers)}
     missing = [key for key in own if key not in state]
-    if partial:
-        missing = [key for key in missing if not key.startswith(_CLASSIFIERS)]
     unexpected = [key for key in state if key not in own]
     reshaped = [key for key in state if key in own and own[key].shape != state[key].shape]
     if missing or unexpected or reshaped:
@@ -231,11 +236,13 @@ def _load_state(
             if keys
         )
         raise ConfigError(f"backbone.weights: {params.weights} does not fit {params.name}: {complaint}")
-    network.load_state_dict(state, strict=not partial)
+    network.load_state_dict(state, strict=not classifiers)
 
 
-_CLASSIFIERS = ("classifier.", "fc.", "head.")
-"""How torchvision's and timm's networks call what we replace."""
+def _classifiers_of(network: Any) -> tuple[str, ...]:
+    """How a network of timm calls the layers that we replace."""
+    named = network.pretrained_cfg["classifier"]
+    return tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
 
 
 def _download(name: str, download: Any) -> Any:

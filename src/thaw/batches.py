@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from os import cpu_count
 
 import numpy as np
 import torch
@@ -86,7 +85,7 @@ def batches(order: Sequence[int], view: View, *, batch_size: int) -> Iterator[tu
         The indices of a batch and its views, shape `(B, S, S, 3)`, uint8.
     """
     groups = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         ahead: deque[list[Future[Pixels]]] = deque()
         try:
             for number, group in enumerate(groups):

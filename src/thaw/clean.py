@@ -44,19 +44,20 @@ class _Inspection:
     row: Row
     """As if the file lay in a class folder, and had no duplicates."""
     stored: bytes = b""
-    """What pictures.zip gets; empty if the row is dropped."""
+    """What pictures.zip or dropped.zip gets; empty if the file does not decode."""
     perceptual_hash: int = 0
     thumbnail: Pixels | None = None
 
 
-def clean_pictures(folder: Path, *, params: CleanParams, manifest: Path, pictures: Path) -> None:
-    """Decode every file under `folder`; write the manifest, and pictures.zip with the pictures to keep.
+def clean_pictures(folder: Path, *, params: CleanParams, manifest: Path, pictures: Path, dropped: Path) -> None:
+    """Decode every file under `folder`; write the manifest, `pictures` with the pictures to keep, and `dropped`.
 
     A class folder is one that directly holds a file that decodes; its name is the class, at whatever depth it lies
     (train/Cat and test/Cat are one class). pictures.zip holds upright RGB pictures with a short side of at most
     `params.side_px`, under their paths in the manifest, sorted, stored without compression, and the same byte for
     byte in every run: a plain JPEG or PNG that is small enough as it is, other lossless pictures as PNG if they
-    need not shrink, and all else as JPEG of quality 95 without chroma subsampling.
+    need not shrink, and all else as JPEG of quality 95 without chroma subsampling. dropped.zip holds, in the same form,
+    the pictures that decode but are dropped (too small, say, or under two labels), so that people can look at them.
 
     Raises:
         DataError: fewer than two classes would be left, or a file cannot be read. Nothing is written then.
@@ -82,8 +83,10 @@ def clean_pictures(folder: Path, *, params: CleanParams, manifest: Path, picture
         rows = _drop_outside_classes(rows)
         rows = _group_duplicates(rows, hashes=hashes, thumbnails=thumbnails, max_bits=params.near_duplicate_bits)
         _require_two_classes(rows, folder)
+        with new_file(dropped) as temporary:
+            _write_pictures(temporary, rows, kept=False, spool=spool, ends=ends)
         with new_file(pictures) as temporary:
-            _write_pictures(temporary, rows, spool=spool, ends=ends)
+            _write_pictures(temporary, rows, kept=True, spool=spool, ends=ends)
         write_manifest(manifest, rows)
 
 
@@ -154,8 +157,6 @@ def _inspect(folder: Path, path: str, params: CleanParams) -> _Inspection:
         kept=not too_small,
         reason=Reason.TOO_SMALL if too_small else "",
     )
-    if too_small:
-        return _Inspection(row=row)
     image = Image.fromarray(picture.pixels)
     small = resize_short_side(image, params.side_px)
     perceptual_hash, thumbnail = fingerprint(small)
@@ -252,12 +253,12 @@ def _require_two_classes(rows: list[Row], folder: Path) -> None:
         )
 
 
-def _write_pictures(path: Path, rows: list[Row], *, spool: IO[bytes], ends: list[int]) -> None:
-    """Copy the kept pictures from the spool to a ZIP file; row i's bytes in the spool end at `ends[i]`."""
+def _write_pictures(path: Path, rows: list[Row], *, kept: bool, spool: IO[bytes], ends: list[int]) -> None:
+    """Make a ZIP file of the pictures that are kept, or of the others; row i's bytes in the spool end at `ends[i]`."""
     starts = [0, *ends]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for row, start, end in zip(rows, starts, ends, strict=False):
-            if row.kept:
+            if row.kept == kept and end > start:
                 info = zipfile.ZipInfo(row.path, ZIP_EPOCH)
                 info.create_system = 3  # Unix, also where this runs on something else
                 info.external_attr = 0o644 << 16

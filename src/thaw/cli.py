@@ -40,14 +40,18 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _sync(_: argparse.Namespace) -> None:
     from thaw.layout import Cell
     from thaw.params import load_params
-    from thaw.tracking import mirror_cell
+    from thaw.tracking import is_evaluated, mirror_cell
 
     params = load_params()
     cells = [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
     trained = [cell for cell in cells if cell.cost.exists()]
     if not trained:
         raise ConfigError("there is no trained model here; run `dvc repro` first")
-    shown = [cell for cell in trained if mirror_cell(cell, experiment=params.tracking.experiment) is not None]
+    run_ids = [
+        mirror_cell(cell, experiment=params.tracking.experiment, through="report" if is_evaluated(cell) else "train")
+        for cell in trained
+    ]
+    shown = [run_id for run_id in run_ids if run_id is not None]
     if len(shown) < len(trained):
         raise ConfigError(f"MLflow shows {len(shown)} of {len(trained)} runs; is MLFLOW_TRACKING_URI right?")
     print(f"MLflow shows {len(shown)} of {len(cells)} runs")

@@ -59,9 +59,12 @@ class Assignment:
 
 
 def read_assignment(path: Path) -> Assignment:
-    """Read the splits.csv that the stage `split` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Read the splits.csv that the stage `split` wrote; DataError if it is missing."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: run the split stage") from None
     return Assignment(
         paths=tuple(row["path"] for row in rows),
         labels=tuple(row["label"] for row in rows),

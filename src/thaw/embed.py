@@ -43,7 +43,7 @@ class FeatureTable:
         if backbone_sha256(backbone) != self.backbone_sha256:
             raise DataError(
                 f"the features were made by another {backbone.name} (did its weights file change?); "
-                "run `dvc repro --force embed`"
+                "run `dvc repro --force --single-item embed`"
             )
 
     def select(self, paths: Sequence[str]) -> Features:
@@ -66,8 +66,9 @@ def embed_pictures(*, backbone: BackboneParams, batch_size: int, pictures: Path,
     built = build_backbone(backbone)
     paths, rows = _compute(pictures, built, batch_size=batch_size)
     with new_file(features) as temporary:
-        metadata = {"paths": json.dumps(paths), "backbone_sha256": backbone_sha256(built)}
-        save_file({"features": rows}, temporary, metadata=metadata)
+        # One entry: safetensors writes several in an order that differs from run to run.
+        about = json.dumps({"backbone_sha256": backbone_sha256(built), "paths": paths})
+        save_file({"features": rows}, temporary, metadata={"about": about})
     seconds = time.perf_counter() - started_s
     write_json(
         cost,
@@ -102,10 +103,13 @@ def _compute(pictures: Path, backbone: Backbone, *, batch_size: int) -> tuple[tu
 
 
 def read_features(path: Path) -> FeatureTable:
-    """Read what `embed_pictures` wrote."""
+    """Read what `embed_pictures` wrote; DataError if it is missing."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist: run the embed stage")
     with safe_open(path, framework="numpy") as file:
+        about = json.loads(file.metadata()["about"])
         return FeatureTable(
-            paths=tuple(json.loads(file.metadata()["paths"])),
-            backbone_sha256=file.metadata()["backbone_sha256"],
+            paths=tuple(about["paths"]),
+            backbone_sha256=about["backbone_sha256"],
             features=file.get_tensor("features"),
         )

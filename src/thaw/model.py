@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -79,14 +80,12 @@ def load_model(folder: Path) -> SavedModel:
     """
     try:
         facts = read_json(folder / "model.json")
-        state = load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{error.filename or folder} does not exist; name a folder that the train stage wrote"
-        ) from None
-    params = BackboneParams.model_validate(facts["backbone"]).model_copy(update={"weights": "none"})
-    classifier = Classifier(build_backbone(params), classes=facts["classes"], seed=0)
-    classifier.load_state_dict(state)
+        params = BackboneParams.model_validate(facts["backbone"]).model_copy(update={"weights": "none"})
+        classifier = Classifier(build_backbone(params), classes=facts["classes"], seed=0)
+        classifier.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{folder} holds no whole model ({reason}); name a folder that the train stage wrote") from None
     return SavedModel(classifier=classifier.eval(), facts=facts)
 
 

@@ -44,6 +44,16 @@ def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, 
         )
 
 
+def check_source(data: DataParams) -> None:
+    """Make sure, before any output of an earlier run is touched, that the archive on disk is one.
+
+    Raises:
+        DataError: it is not.
+    """
+    if data.source in ("file", "cifar10") and data.archive is not None:
+        check_archive(data.archive)
+
+
 def copy_archive(archive: Path, destination: Path) -> None:
     """Copy an archive from elsewhere on this machine.
 

@@ -9,41 +9,61 @@ import hashlib
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
 
 from thaw.atomic import read_json
 from thaw.layout import FIGURES, PICTURES, Cell
-from thaw.params import dotted
+from thaw.params import dotted, load_params
 
 _OUTPUTS, _METRICS, _FIGURES = "thaw.outputs_sha256", "thaw.metrics_sha256", "thaw.figures_sha256"
+
+Stage = Literal["train", "evaluate", "report"]
 
 log = logging.getLogger(__name__)
 
 
-def mirror_cell(cell: Cell, *, experiment: str) -> str | None:
-    """Make MLflow show what the files of `cell` hold, as far as they exist, and return the run's id.
+def mirror_cell(cell: Cell, *, experiment: str, through: Stage) -> str | None:
+    """Make MLflow show what the files of `cell` hold, and return the run's id.
 
-    The run is made if there is none; test metrics and figures are added once there are any. Without a reachable server
-    the work of a stage is not lost: a warning is logged, None is returned, and `thaw sync` makes up for it.
+    The run is made if there is none. Only what the stages up to `through` wrote is shown: files of later stages can be
+    left from another model. Without a reachable server the work of a stage is not lost: a warning is logged, None is
+    returned, and `thaw sync` makes up for it.
     """
     try:
         client = _connect()
         run = _find_or_create_run(client, cell, experiment=experiment)
-        _mirror_evaluation(client, run, cell)
-        _mirror_figures(client, run, cell)
-    except MlflowException as error:
+        if through != "train":
+            _mirror_evaluation(client, run, cell)
+        if through == "report":
+            _mirror_figures(client, run, cell)
+    except Exception as error:  # MLflow's stores raise whatever their drivers do; no training is worth losing for it
         reason = " ".join(str(error).split())[:200]
         log.warning("MLflow does not show %s (%s); run `thaw sync` once it answers", cell, reason)
         return None
     return str(run.info.run_id)
+
+
+def is_evaluated(cell: Cell) -> bool:
+    """Whether the metrics of `cell` are those of its present model: DVC knows which model was evaluated."""
+    outs = {out["path"]: out["md5"] for out in _locked_stage(f"train@{cell}").get("outs", [])}
+    deps = {dep["path"]: dep["md5"] for dep in _locked_stage(f"evaluate@{cell}").get("deps", [])}
+    model = cell.model.as_posix()
+    return model in outs and outs[model] == deps.get(model)
+
+
+def _locked_stage(name: str) -> dict[str, Any]:
+    """What dvc.lock says of a stage; nothing if it has not run."""
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+    return dict(stages.get(name, {}))
 
 
 def tracking_uri() -> str:
@@ -152,12 +172,9 @@ def _provenance() -> dict[str, str]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if commit.returncode == 0:
         tags["mlflow.source.git.commit"] = commit.stdout.strip()
-    lock = Path("dvc.lock")
-    if lock.exists():
-        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
-        for out in stages.get("clean", {}).get("outs", []):
-            if out["path"] == PICTURES.as_posix():
-                tags["dvc.pictures_md5"] = out["md5"]
+    for out in _locked_stage("clean").get("outs", []):
+        if out["path"] == PICTURES.as_posix():
+            tags["dvc.pictures_md5"] = out["md5"]
     return tags
 
 
@@ -182,3 +199,16 @@ def _sha256(files: Iterable[Path]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def main() -> None:
+    """Mirror one cell once the process that started this one says so; see `mirror.mirrored`."""
+    variant, seed, stage = sys.argv[1:]
+    experiment = load_params().tracking.experiment
+    through: Stage = "train" if stage == "train" else "evaluate"
+    if sys.stdin.readline():
+        mirror_cell(Cell(variant, int(seed)), experiment=experiment, through=through)
+
+
+if __name__ == "__main__":
+    main()

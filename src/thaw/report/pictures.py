@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from thaw import layout
-from thaw.images import PicturesFile, UndecodableError, decode
+from thaw.images import PicturesFile
 from thaw.manifest import Row
 from thaw.params import Params
 from thaw.report.read import Results, Run
@@ -71,36 +71,30 @@ class Album:
     """Small versions of pictures, each read and shrunk once."""
 
     def __init__(self, root: Path) -> None:
-        """Open pictures.zip under the project's `root`; DataError if it is missing or damaged."""
-        self._pictures = PicturesFile(root / layout.PICTURES)
-        self._unzipped = root / layout.PICTURES_FOLDER
-        self._small: dict[str, Image.Image | None] = {}
+        """Open pictures.zip and dropped.zip under the project's `root`; DataError if one is missing or damaged."""
+        self._kept = PicturesFile(root / layout.PICTURES)
+        self._dropped = PicturesFile(root / layout.DROPPED)
+        self._small: dict[str, Image.Image] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pictures.close()
+        self._kept.close()
+        self._dropped.close()
 
     def kept(self, path: str) -> Image.Image:
         """A picture of pictures.zip; DataError if it is not there."""
-        small = self._small.get(path) or _shrink(Image.fromarray(self._pictures.read_pixels(path)))
+        return self._read(self._kept, path)
+
+    def row(self, row: Row) -> Image.Image:
+        """The picture of a row of the manifest that decodes, kept or dropped."""
+        return self._read(self._kept if row.kept else self._dropped, row.path)
+
+    def _read(self, archive: PicturesFile, path: str) -> Image.Image:
+        small = self._small.get(path) or _shrink(Image.fromarray(archive.read_pixels(path)))
         self._small[path] = small
         return small
-
-    def dropped(self, path: str, *, max_pixels: int) -> Image.Image | None:
-        """A file of the unzipped folder, or None if that is gone (nothing needs it any more) or it is no picture."""
-        if path not in self._small:
-            try:
-                pixels = decode((self._unzipped / path).read_bytes(), max_pixels=max_pixels)
-                self._small[path] = _shrink(Image.fromarray(pixels))
-            except (UndecodableError, OSError):
-                self._small[path] = None
-        return self._small[path]
-
-    def row(self, row: Row, *, max_pixels: int) -> Image.Image | None:
-        """The picture of a row of the manifest, kept or dropped."""
-        return self.kept(row.path) if row.kept else self.dropped(row.path, max_pixels=max_pixels)
 
 
 def _shrink(image: Image.Image) -> Image.Image:
@@ -182,14 +176,14 @@ def group_duplicates(results: Results) -> list[list[Row]]:
     return sorted(members.values(), key=lambda rows: (all(r.kept for r in rows), not _are_near(rows), rows[0].path))
 
 
-def gather_duplicates(album: Album, results: Results, *, max_pixels: int) -> list[TileGroup]:
+def gather_duplicates(album: Album, results: Results) -> list[TileGroup]:
     """Pictures that are the same, side by side: the first groups of `group_duplicates`."""
     return [
         TileGroup(
             title=f"{'near' if _are_near(rows) else 'exact'} duplicates",
             tiles=tuple(
                 Tile(
-                    picture=album.row(row, max_pixels=max_pixels),
+                    picture=album.row(row),
                     title=_short_name(row),
                     note=results.splits.get(row.path, "") if row.kept else row.reason,
                     mark="" if row.kept else "wrong",
@@ -206,14 +200,10 @@ def _are_near(rows: Sequence[Row]) -> bool:
     return any(row.duplicate_kind == "near" for row in rows)
 
 
-def gather_dropped(album: Album, results: Results, *, max_pixels: int) -> TileGroup:
+def gather_dropped(album: Album, results: Results) -> TileGroup:
     """Dropped files that are pictures nevertheless: too small, or under two labels."""
     rows = [row for row in results.manifest if not row.kept and row.width_px is not None]
-    tiles = tuple(
-        Tile(picture=picture, title=_short_name(row), note=row.reason)
-        for row in rows[:DROPPED_SHOWN]
-        if (picture := album.dropped(row.path, max_pixels=max_pixels)) is not None
-    )
+    tiles = tuple(Tile(picture=album.row(row), title=_short_name(row), note=row.reason) for row in rows[:DROPPED_SHOWN])
     return TileGroup(title="Dropped, though they decode", tiles=tiles, more=len(rows) - len(tiles))
 
 
@@ -236,11 +226,10 @@ def _file_name(path: str) -> str:
 
 def gather_data(album: Album, results: Results, params: Params) -> dict[str, list[TileGroup]]:
     """The sheets of the page on the data: `classes`, `duplicates`, `dropped` and `damaged`."""
-    max_pixels = params.clean.max_pixels
     return {
         "classes": gather_classes(album, results, seed=params.split.seed),
-        "duplicates": gather_duplicates(album, results, max_pixels=max_pixels),
-        "dropped": [gather_dropped(album, results, max_pixels=max_pixels)],
+        "duplicates": gather_duplicates(album, results),
+        "dropped": [gather_dropped(album, results)],
         "damaged": [gather_damaged(album, results)],
     }
 

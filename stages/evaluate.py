@@ -9,16 +9,15 @@ Writes data/predictions/VARIANT-SEED.csv and reports/metrics/VARIANT-SEED.json.
 import sys
 
 from thaw.errors import exit_code
-from thaw.layout import Cell
+from thaw.layout import parse_cell
 from thaw.mirror import mirrored
 from thaw.params import load_params
 
 
 def main() -> None:
     """Run the stage."""
-    variant, seed = sys.argv[1:]
     params = load_params()
-    cell = Cell(variant, int(seed))
+    cell = parse_cell(sys.argv[1:], params)
     with mirrored(cell, through="evaluate"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.evaluate import evaluate_cell

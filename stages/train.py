@@ -9,21 +9,20 @@ Writes data/models/VARIANT-SEED/, data/history/VARIANT-SEED.csv and data/cost/VA
 import sys
 
 from thaw.errors import exit_code
-from thaw.layout import Cell
+from thaw.layout import parse_cell
 from thaw.mirror import mirrored
 from thaw.params import load_params
 
 
 def main() -> None:
     """Run the stage."""
-    variant, seed = sys.argv[1:]
     params = load_params()
-    cell = Cell(variant, int(seed))
+    cell = parse_cell(sys.argv[1:], params)
     with mirrored(cell, through="train"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.train import train_cell
 
-        train_cell(cell, phases=params.variants[variant], backbone=params.backbone, training=params.training)
+        train_cell(cell, phases=params.variants[cell.variant], backbone=params.backbone, training=params.training)
 
 
 if __name__ == "__main__":

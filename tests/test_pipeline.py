@@ -178,6 +178,16 @@ def test_bad_input_is_one_sentence_and_earlier_reports_stay(
     assert before == {path: path.read_bytes() for path in (project / "reports").glob("comparison.*")}
 
 
+@pytest.mark.parametrize("arguments", [["frozne", "0"], ["frozen", "zero"], ["frozen"], []])
+def test_a_stage_that_is_run_by_hand_with_wrong_arguments_says_which_are_right(
+    finished: Path, arguments: list[str]
+) -> None:
+    done = run(finished, "python", "stages/train.py", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: expected VARIANT SEED with VARIANT one of frozen, two_stage, got ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_changed_archive_is_noticed(project: Path) -> None:
     # A failed download took the archive away; repro brings it back from the cache.
     assert run(project, "dvc", "repro").returncode == 0

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -13,7 +14,7 @@ from thaw.embed import embed_pictures
 from thaw.evaluate import evaluate_cell
 from thaw.layout import Cell
 from thaw.params import Phase
-from thaw.tracking import mirror_cell, tracking_uri
+from thaw.tracking import is_evaluated, mirror_cell, tracking_uri
 from thaw.train import train_cell
 
 CELL = Cell("frozen", 3)
@@ -88,6 +89,26 @@ def test_a_lost_store_is_rebuilt_from_the_files(trained: Path, monkeypatch: pyte
     # Another store stands for a lost one: MLflow keeps the first one open as long as this process lives.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained / 'new.db'}")
     assert shown() == before
+
+
+def test_only_metrics_of_the_present_model_count_as_its_evaluation(trained: Path) -> None:
+    assert not is_evaluated(CELL)
+    stage = {
+        "train@frozen-3": {"outs": [{"path": "data/models/frozen-3", "md5": "new"}]},
+        "evaluate@frozen-3": {"deps": [{"path": "data/models/frozen-3", "md5": "old"}]},
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": stage}))
+    assert not is_evaluated(CELL)
+    stage["evaluate@frozen-3"]["deps"][0]["md5"] = "new"
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": stage}))
+    assert is_evaluated(CELL)
+
+
+def test_a_run_that_could_not_be_finished_is_taken_back(trained: Path) -> None:
+    content = CELL.history.read_text(encoding="utf-8")
+    CELL.history.write_text(content.replace("val_loss", "lost"), encoding="utf-8")
+    assert mirror_cell(CELL, experiment="tests", through="train") is None
+    assert runs_of("tests") == []
 
 
 def test_a_server_that_is_gone_costs_a_warning_and_not_the_stage(

@@ -1,7 +1,13 @@
 """Where each stage's files lie, relative to the project's root; dvc.yaml names the same paths."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
+
+from thaw.errors import ConfigError
+from thaw.params import Params
 
 ARCHIVE = Path("data/raw/archive")
 PICTURES_FOLDER = Path("data/pictures")
@@ -42,3 +48,22 @@ class Cell(NamedTuple):
     @property
     def metrics(self) -> Path:
         return Path(f"reports/metrics/{self}.json")
+
+
+def parse_cell(arguments: Sequence[str], params: Params) -> Cell:
+    """The cell that a command line names; ConfigError if it names none.
+
+    Takes all parameters: no output depends on the variants' names, so no stage has to declare that it looks at them.
+    """
+    known = list(params.variants)
+    if len(arguments) != 2 or arguments[0] not in known or not arguments[1].isdecimal():
+        got = " ".join(arguments) or "nothing"
+        raise ConfigError(f"expected VARIANT SEED with VARIANT one of {', '.join(known)}, got {got}")
+    return Cell(arguments[0], int(arguments[1]))
+
+
+def locked_stage(name: str) -> dict[str, Any]:
+    """What dvc.lock says of a stage, its `deps` and `outs` with their hashes; nothing if it has not run."""
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+    return dict(stages.get(name, {}))

@@ -8,19 +8,17 @@ import csv
 import hashlib
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
 from thaw.atomic import read_json
-from thaw.layout import FIGURES, PICTURES, Cell
+from thaw.layout import FIGURES, Cell, locked_stage
 from thaw.params import dotted, load_params
 
 _OUTPUTS, _METRICS, _FIGURES = "thaw.outputs_sha256", "thaw.metrics_sha256", "thaw.figures_sha256"
@@ -53,17 +51,10 @@ def mirror_cell(cell: Cell, *, experiment: str, through: Stage) -> str | None:
 
 def is_evaluated(cell: Cell) -> bool:
     """Whether the metrics of `cell` are those of its present model: DVC knows which model was evaluated."""
-    outs = {out["path"]: out["md5"] for out in _locked_stage(f"train@{cell}").get("outs", [])}
-    deps = {dep["path"]: dep["md5"] for dep in _locked_stage(f"evaluate@{cell}").get("deps", [])}
+    outs = {out["path"]: out["md5"] for out in locked_stage(f"train@{cell}").get("outs", [])}
+    deps = {dep["path"]: dep["md5"] for dep in locked_stage(f"evaluate@{cell}").get("deps", [])}
     model = cell.model.as_posix()
     return model in outs and outs[model] == deps.get(model)
-
-
-def _locked_stage(name: str) -> dict[str, Any]:
-    """What dvc.lock says of a stage; nothing if it has not run."""
-    lock = Path("dvc.lock")
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
-    return dict(stages.get(name, {}))
 
 
 def tracking_uri() -> str:
@@ -94,18 +85,22 @@ def _find_or_create_run(client: MlflowClient, cell: Cell, *, experiment: str) ->
     facts, cost = read_json(cell.model / "model.json"), read_json(cell.cost)
     started_ms = round(cost["started_at_unix_s"] * 1000)
     ended_ms = started_ms + round(cost["train_seconds"] * 1000)
-    tags = {"variant": cell.variant, "seed": str(cell.seed), **_provenance()}
+    tags = {"variant": cell.variant, "seed": str(cell.seed), **cost["provenance"]}
     run = client.create_run(experiment_id, start_time=started_ms, run_name=str(cell), tags=tags)
-    client.log_batch(
-        run.info.run_id,
-        params=[Param(key, str(value)) for key, value in _flatten(_parameters(facts))],
-        metrics=[*_history_metrics(cell.history, started_ms, ended_ms), *_cost_metrics(cost, ended_ms)],
-    )
-    client.log_artifacts(run.info.run_id, str(cell.model), "model")
-    client.log_artifact(run.info.run_id, str(cell.history), "history")
-    # Last: a run that was cut off above is not found by its hash, and is made again.
-    client.set_tag(run.info.run_id, _OUTPUTS, digest)
-    client.set_terminated(run.info.run_id, "FINISHED", ended_ms)
+    try:
+        client.log_batch(
+            run.info.run_id,
+            params=[Param(key, str(value)) for key, value in _flatten(_parameters(facts))],
+            metrics=[*_history_metrics(cell.history, started_ms, ended_ms), *_cost_metrics(cost, ended_ms)],
+        )
+        client.log_artifacts(run.info.run_id, str(cell.model), "model")
+        client.log_artifact(run.info.run_id, str(cell.history), "history")
+        # Last: a run that was cut off above is not found by its hash, and is made again.
+        client.set_tag(run.info.run_id, _OUTPUTS, digest)
+        client.set_terminated(run.info.run_id, "FINISHED", ended_ms)
+    except BaseException:
+        client.delete_run(run.info.run_id)
+        raise
     return client.get_run(run.info.run_id)
 
 
@@ -164,18 +159,6 @@ def _history_metrics(history: Path, started_ms: int, ended_ms: int) -> list[Metr
 
 def _cost_metrics(cost: Mapping[str, Any], at_ms: int) -> list[Metric]:
     return [Metric(name, cost[name], at_ms, 0) for name in ("train_seconds", "pictures_per_second", "peak_memory_mib")]
-
-
-def _provenance() -> dict[str, str]:
-    """The commit and the data that a run belongs to."""
-    tags = {}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if commit.returncode == 0:
-        tags["mlflow.source.git.commit"] = commit.stdout.strip()
-    for out in _locked_stage("clean").get("outs", []):
-        if out["path"] == PICTURES.as_posix():
-            tags["dvc.pictures_md5"] = out["md5"]
-    return tags
 
 
 def _flatten(value: Any, *path: str | int) -> Iterable[tuple[str, Any]]:

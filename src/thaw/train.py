@@ -1,6 +1,7 @@
 """One cell of the matrix variant x seed: read what the stages before wrote, fit, write the model and its history."""
 
 import csv
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from thaw.device import choose_device, make_deterministic, peak_memory_mib
 from thaw.embed import read_features
 from thaw.fit import Fit, fit, history_rows
 from thaw.images import PicturesFile
-from thaw.layout import Cell
+from thaw.layout import Cell, locked_stage
 from thaw.model import Classifier, count_parameters, save_model, set_trainable
 from thaw.params import BackboneParams, Phase, TrainingParams
 
@@ -58,6 +59,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
         cell.cost,
         {
             "started_at_unix_s": started_at_unix_s,
+            "provenance": _provenance(),
             "train_seconds": time.perf_counter() - started_s,
             "pictures_per_second": sum(c.pictures_per_second * c.seconds for c in result.costs)
             / sum(c.seconds for c in result.costs),
@@ -75,3 +77,17 @@ def _write_history(path: Path, result: Fit) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "best": str(row["best"]).lower()} for row in rows)
+
+
+def _provenance() -> dict[str, str]:
+    """The commit of the code and DVC's hash of the pictures, under the names that MLflow's runs get as tags."""
+    tags = {}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if commit.returncode == 0:
+        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=False)
+        tags["mlflow.source.git.commit"] = commit.stdout.strip()
+        tags["git.uncommitted_changes"] = str(bool(changed.stdout.strip())).lower()
+    for out in locked_stage("clean").get("outs", []):
+        if out["path"] == layout.PICTURES.as_posix():
+            tags["dvc.pictures_md5"] = out["md5"]
+    return tags

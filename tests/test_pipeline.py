@@ -25,7 +25,7 @@ SMALL = {
     "backbone.image_size_px": 32,
     "variants": {
         "frozen": [{"train": "head", "epochs": 3, "lr": 0.001}],
-        "two_stage": [{"train": "head", "epochs": 3, "lr": 0.001}, {"train": "all", "epochs": 1, "lr": 0.0001}],
+        "fine_tuned": [{"train": "all", "epochs": 1, "lr": 0.001}],
     },
     "seeds": [0],
 }
@@ -100,14 +100,14 @@ def test_the_comparison_has_the_keys_that_tools_read(finished: Path) -> None:
     assert {"source", "classes", "files", "dropped", "splits"} <= comparison["dataset"].keys()
     assert {"train", "val", "test"} == comparison["dataset"]["splits"].keys()
     assert {"name", "blocks", "weights", "image_size_px"} <= comparison["backbone"].keys()
-    assert [(run["variant"], run["seed"]) for run in comparison["runs"]] == [("frozen", 0), ("two_stage", 0)]
+    assert [(run["variant"], run["seed"]) for run in comparison["runs"]] == [("frozen", 0), ("fine_tuned", 0)]
     for cell in comparison["runs"]:
         assert {"accuracy", "log_loss", "roc_auc", "ece"} <= cell["test"].keys()
         assert {"val", "trainable_parameters", "train_seconds", "mlflow_run_id"} <= cell.keys()
     assert {"variant", "accuracy_mean", "accuracy_ci95"} <= comparison["variants"][0].keys()
     assert {"a", "b", "difference", "p_value"} <= comparison["pairs"][0].keys()
-    frozen, two_stage = comparison["runs"]
-    assert frozen["backbone_tensors_moved"] == 0 < two_stage["backbone_tensors_moved"]
+    frozen, fine_tuned = comparison["runs"]
+    assert frozen["backbone_tensors_moved"] == 0 < fine_tuned["backbone_tensors_moved"]
 
 
 def test_the_report_says_that_the_pictures_are_drawn_and_how_to_get_real_ones(finished: Path) -> None:
@@ -123,7 +123,7 @@ def test_every_cell_is_a_run_in_mlflow(finished: Path) -> None:
     experiment = client.get_experiment_by_name("thaw")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["frozen-0", "two_stage-0"]
+    assert sorted(run.info.run_name for run in runs) == ["fine_tuned-0", "frozen-0"]
     comparison = json.loads((finished / "reports/comparison.json").read_text(encoding="utf-8"))
     assert {run.info.run_id for run in runs} == {run["mlflow_run_id"] for run in comparison["runs"]}
     for logged in runs:
@@ -184,7 +184,7 @@ def test_a_stage_that_is_run_by_hand_with_wrong_arguments_says_which_are_right(
 ) -> None:
     done = run(finished, "python", "stages/train.py", *arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: expected VARIANT SEED with VARIANT one of frozen, two_stage, got ")
+    assert done.stderr.startswith("error: expected VARIANT SEED with VARIANT one of frozen, fine_tuned, got ")
     assert done.stderr.count("\n") == 1
 
 

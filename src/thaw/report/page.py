@@ -253,7 +253,7 @@ def _tabulate_runs(comparison: Mapping[str, Any]) -> Table:
                 f"{row['test']['roc_auc']:.4f}",
                 f"{row['test']['ece']:.3f}",
                 f"{points(row['val']['accuracy'])} %",
-                f"{row['best']['epoch']} of phase {row['best']['phase']}",
+                f"epoch {row['best']['epoch']}, phase {row['best']['phase'] + 1}",
                 _seconds(row["train_seconds"]),
                 (row["mlflow_run_id"] or "not logged")[:10],
             )

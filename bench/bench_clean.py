@@ -8,7 +8,6 @@ labelled pictures; without one, the photos that lie beside the project. Where th
 
 import argparse
 import io
-import os
 import resource
 import shutil
 import subprocess
@@ -23,10 +22,11 @@ from PIL import Image
 
 from thaw.archive import unpack_archive
 from thaw.clean import clean_pictures, count_cores
+from thaw.listing import write_listing
 from thaw.params import load_params
+from vary_photos import PHOTOS, vary_photos
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOS = ROOT.parent / "shared" / "data" / "cats_vs_dogs_2002.zip"
 FEW, MANY = 2_000, 20_000
 PARAMS = load_params(ROOT / "params.yaml")
 
@@ -47,8 +47,10 @@ def main() -> None:
         scratch = Path(name)
         folder = scratch / "pictures"
         report_unzip(arguments.archive, folder, scratch)
+        write_listing(folder, scratch / "pictures.sha256")
         report_speed(folder, scratch)
-        report_memory(folder, scratch)
+        if PHOTOS.is_file():
+            report_memory(scratch)
 
 
 def report_unzip(archive: Path, folder: Path, scratch: Path) -> None:
@@ -79,13 +81,15 @@ def report_speed(folder: Path, scratch: Path) -> None:
     )
 
 
-def report_memory(folder: Path, scratch: Path) -> None:
+def report_memory(scratch: Path) -> None:
     """Clean few pictures and many, each in a process of its own."""
-    photos = [path for path in sorted(folder.rglob("*.jpg")) if is_sound(path)]
     peaks_mib = []
     for count in (FEW, MANY):
         many = scratch / f"{count}"
-        multiply(photos, count=count, destination=many)
+        for name, data in vary_photos(count):
+            (many / name).parent.mkdir(parents=True, exist_ok=True)
+            (many / name).write_bytes(data)
+        write_listing(many, scratch / f"{count}.sha256")
         command = [sys.executable, __file__, "--clean-and-print-peak", str(many)]
         peaks_mib.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
         shutil.rmtree(many)
@@ -93,20 +97,6 @@ def report_memory(folder: Path, scratch: Path) -> None:
     print(
         f"clean: peak memory {few:.0f} MiB at {FEW:,} pictures, {many_mib:.0f} MiB at {MANY:,} ({many_mib / few:.2f} x)"
     )
-
-
-def multiply(photos: list[Path], *, count: int, destination: Path) -> None:
-    """Make a folder of `count` different pictures: each photo again and again, cut a little more each time."""
-    for i in range(count):
-        photo, repetition = photos[i % len(photos)], i // len(photos)
-        path = destination / photo.parent.name / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if repetition == 0:
-            os.link(photo, path)
-            continue
-        with Image.open(photo) as image:
-            cut_px = 2 * repetition
-            image.convert("RGB").crop((cut_px, cut_px, *image.size)).save(path, quality=85)
 
 
 def print_peak_of_clean(folder: Path) -> None:
@@ -120,6 +110,7 @@ def clean(folder: Path, scratch: Path) -> None:
     """Clean a folder as the stage does."""
     clean_pictures(
         folder,
+        listing=folder.with_name(f"{folder.name}.sha256"),
         params=PARAMS.clean,
         manifest=scratch / "manifest.csv",
         pictures=scratch / "pictures.zip",
@@ -133,16 +124,6 @@ def decode_with_pillow(paths: list[Path]) -> None:
         # The planted files do not decode.
         with suppress(OSError), Image.open(io.BytesIO(path.read_bytes())) as image:
             image.convert("RGB")
-
-
-def is_sound(path: Path) -> bool:
-    """Whether Pillow decodes the whole file."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError:
-        return False
-    return True
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "src" / "thaw"
 
 READING_ORDER = """
 errors params atomic progress layout code
-sample containers addresses download kaggle_source sources cifar archive
-images manifest duplicates clean split
+sample containers addresses download kaggle_source sources cifar archive listing
+images manifest duplicates known clean split
 device backbones model batches embed dataset fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905

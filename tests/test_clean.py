@@ -5,6 +5,9 @@ Run with `pytest tests/test_clean.py`.
 
 import io
 import os
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from PIL import Image
 from thaw.clean import clean_pictures
 from thaw.errors import DataError
 from thaw.images import PicturesFile, decode
+from thaw.listing import write_listing
 from thaw.manifest import DAMAGED_SCAN, Reason, Row, read_manifest
 from thaw.params import CleanParams
 
@@ -42,8 +46,15 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def clean(folder: Path, out: Path, params: CleanParams = PARAMS) -> dict[str, Row]:
+    listing = folder.with_name(f"{folder.name}.sha256")
+    write_listing(folder, listing)
     clean_pictures(
-        folder, params=params, manifest=out / "manifest.csv", pictures=out / "pictures.zip", dropped=out / "dropped.zip"
+        folder,
+        listing=listing,
+        params=params,
+        manifest=out / "manifest.csv",
+        pictures=out / "pictures.zip",
+        dropped=out / "dropped.zip",
     )
     return {row.path: row for row in read_manifest(out / "manifest.csv")}
 
@@ -131,6 +142,31 @@ def test_the_outputs_are_the_same_in_every_run(photos: Path, tmp_path: Path) -> 
     assert {(info.compress_type, info.date_time, info.external_attr >> 16) for info in infos} == {
         (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0), 0o644)
     }
+
+
+def test_kill_9_at_any_moment_leaves_nothing_that_looks_done(photos: Path, tmp_path: Path) -> None:
+    clean(photos, tmp_path / "undisturbed")
+    names = ["dropped.zip", "manifest.csv", "pictures.zip"]
+    expected = {name: (tmp_path / "undisturbed" / name).read_bytes() for name in names}
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from test_clean import clean; "
+        "print('ready', flush=True); clean(Path(sys.argv[2]), Path(sys.argv[3]))"
+    )
+    out = tmp_path / "killed"
+    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(Path(__file__).parent), str(photos), str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as victim:
+            assert victim.stdout is not None
+            victim.stdout.readline()
+            time.sleep(delay_s)
+            victim.kill()
+        for name in names:
+            assert not (out / name).exists() or (out / name).read_bytes() == expected[name]
+    clean(photos, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
 
 
 def test_what_needs_no_change_keeps_its_bytes(tmp_path: Path) -> None:

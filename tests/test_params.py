@@ -8,7 +8,7 @@ import yaml
 
 from conftest import ROOT
 from thaw.errors import ConfigError
-from thaw.params import NO_ARCHIVE, load_params
+from thaw.params import NO_FILE, load_params
 
 
 def write_changed(tmp_path: Path, dotted_key: str, value: Any) -> Path:
@@ -37,18 +37,18 @@ def test_every_key_is_commented_or_speaks_for_itself() -> None:
 
 
 def test_the_placeholder_for_no_archive_exists() -> None:
-    assert (ROOT / NO_ARCHIVE).is_file()
+    assert (ROOT / NO_FILE).is_file()
 
 
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("variants.frozen.0.lr", "1e-3", "variants.frozen.0.lr: expected a number, got '1e-3'"),
+        ("variants.frozen.0.lr", "1e-3", "variants.frozen.0.lr: expected a number, got '1e-3'; write 0.001"),
         ("variants.frozen.0.lr", True, "variants.frozen.0.lr: expected a number, got True"),
         ("variants.frozen.0.lr", 0, "variants.frozen.0.lr: expected a number above 0, got 0"),
         ("variants.frozen.0.lr", float("inf"), "variants.frozen.0.lr: expected a finite number, got inf"),
         ("variants.frozen.0.train", "heads", "variants.frozen.0.train: expected one of"),
-        ("variants.frozen.0.epoch", 3, "variants.frozen.0.epoch: there is no such parameter"),
+        ("variants.frozen.0.epoch", 3, "variants.frozen.0.epoch: there is no such parameter; did you mean epochs?"),
         ("variants.frozen", [], "variants.frozen: expected at least one entry"),
         ("variants.a-b", [{"train": "head", "epochs": 1, "lr": 0.1}], "variants.a-b: expected text that matches"),
         ("variants", {}, "variants: expected at least one entry"),
@@ -63,7 +63,7 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("split.test_fraction", 1.5, "split.test_fraction: expected a number below 1, got 1.5"),
         ("training.batch_size", 2.5, "training.batch_size: expected a whole number, got 2.5"),
         ("backbone.image_size_px", 8, "backbone.image_size_px: expected a number of at least 32, got 8"),
-        ("colour", "red", "colour: there is no such parameter"),
+        ("colour", "red", "colour: there is no such parameter; remove it or correct its spelling"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_path(tmp_path: Path, key: str, value: Any, complaint: str) -> None:
@@ -100,3 +100,29 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 def test_whole_numbers_do_for_real_ones(tmp_path: Path) -> None:
     assert load_params(write_changed(tmp_path, "variants.frozen.0.lr", 1)).variants["frozen"][0].lr == 1.0
+
+
+def test_a_list_and_a_folder_of_test_pictures_contradict_each_other(tmp_path: Path) -> None:
+    path = write_changed(tmp_path, "split.test_list", "list.txt")
+    assert load_params(path).split.listed == Path("list.txt")  # `auto` gives way
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values["split"]["test_folder"] = "holdout"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"split\.test_list and split\.test_folder cannot both be set"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "pinned"),
+    [
+        ("microsoft", NO_FILE, "microsoft"),
+        ("cifar10", NO_FILE, "cifar10"),
+        ("cifar10", "on_disk.tar.gz", None),
+        ("sample", NO_FILE, None),
+    ],
+)
+def test_the_hash_of_the_archive_is_known_where_download_verifies_it(
+    source: str, path: str, pinned: str | None
+) -> None:
+    data = load_params(ROOT / "params.yaml").data.model_copy(update={"source": source, "path": path})
+    assert data.archive_sha256 == (getattr(data, pinned).sha256 if pinned else None)

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +35,31 @@ SMALL = {
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of this environment in `folder`."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+
+
+def environment() -> dict[str, str]:
+    """Of a person who has activated this environment, and has set nothing for MLflow."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    return inherited | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"}
+
+
+def kill_in_stage(folder: Path, stage: str) -> None:
+    """Run `dvc repro`, and kill it with all its processes (signal 9) soon after it has begun `stage`."""
+    with subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as victim:
+        assert victim.stdout is not None
+        begun = any(line.startswith(f"Running stage '{stage}'") for line in victim.stdout)
+        time.sleep(0.5)
+        os.killpg(victim.pid, signal.SIGKILL)
+    assert begun, f"{stage} did not run"
 
 
 def stages_run(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -202,6 +226,40 @@ def test_a_changed_archive_is_noticed(project: Path) -> None:
     assert "download" in run(project, "dvc", "status").stdout
 
 
+def test_a_changed_list_of_test_pictures_is_noticed(project: Path) -> None:
+    splits = (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
+    test_paths = [line.split(",")[0] for line in splits if line.endswith(",test")]
+    (project / "list.txt").write_text("\n".join(test_paths), encoding="utf-8")
+    change_params(project, {"split.test_list": "list.txt"})
+    assert run(project, "dvc", "repro", "split").returncode == 0
+    (project / "list.txt").write_text("\n".join(test_paths[1:]), encoding="utf-8")
+    assert stages_run(run(project, "dvc", "repro", "split")) == ["split"]
+    assert test_paths[0] not in [
+        line.split(",")[0]
+        for line in (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()
+        if line.endswith(",test")
+    ]
+
+
+def test_the_unpacked_pictures_can_be_deleted(project: Path) -> None:
+    assert run(project, "dvc", "repro", "clean").returncode == 0
+    shutil.rmtree(project / "data/pictures")
+    assert stages_run(run(project, "dvc", "repro", "clean")) == []
+    change_params(project, {"clean.min_side_px": 40})
+    done = run(project, "dvc", "repro", "clean")
+    assert done.returncode == 0, done.stderr
+    assert stages_run(done) == ["check", "clean"]
+    # What is there, but is not what the archive held, is not cleaned.
+    picture = next((project / "data/pictures").rglob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b"!")
+    change_params(project, {"clean.min_side_px": 41})
+    done = run(project, "dvc", "repro", "clean")
+    assert done.returncode != 0
+    assert f"{picture.name}' has changed since data/pictures.sha256 was written" in done.stderr
+    shutil.rmtree(project / "data/pictures")
+    assert run(project, "dvc", "repro", "clean").returncode == 0
+
+
 def test_a_lost_mlflow_is_filled_again_by_sync(project: Path) -> None:
     (project / "mlflow.db").unlink()
     done = run(project, "thaw", "sync")
@@ -209,8 +267,10 @@ def test_a_lost_mlflow_is_filled_again_by_sync(project: Path) -> None:
     assert done.stdout == "MLflow shows 2 of 2 runs\n"
 
 
-def test_two_clones_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+def test_two_clones_give_the_same_bytes_even_if_one_is_killed(finished: Path, tmp_path: Path) -> None:
     clone = copy_project(tmp_path)
+    for stage in ("download", "unzip", "clean", "embed", "train@frozen-0", "evaluate@fine_tuned-0"):
+        kill_in_stage(clone, stage)
     assert run(clone, "dvc", "repro").returncode == 0
     assert run(finished, "dvc", "repro").returncode == 0
     assert hashes(clone) == hashes(finished)

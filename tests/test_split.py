@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from thaw.errors import DataError
 from thaw.manifest import Reason, Row, write_manifest
-from thaw.params import SplitParams
+from thaw.params import NO_FILE, TEST_FOLDER_IF_ANY, SplitParams
 from thaw.split import draw_split, split_pictures
 
-PARAMS = SplitParams(val_fraction=0.2, test_fraction=0.3, seed=0, test_list=None, test_folder=None)
+PARAMS = SplitParams(val_fraction=0.2, test_fraction=0.3, seed=0, test_list=NO_FILE, test_folder=None)
 
 
 def row(path: str, *, group: str = "", kept: bool = True, content: str | None = None) -> Row:
@@ -156,6 +156,23 @@ def test_a_given_folder_is_the_test_split(tmp_path: Path) -> None:
     assert len(splits) == len(rows) - 1
     # Of the rest, val_fraction is val.
     assert 10 < list(splits.values()).count("val") < 40
+
+
+def test_a_list_of_the_pictures_that_would_have_been_drawn_leaves_val_its_share(tmp_path: Path) -> None:
+    rows = rows_of()
+    drawn = [path for path, value in split(tmp_path, rows).items() if value == "test"]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(drawn), encoding="utf-8")
+    splits = split(tmp_path, rows, PARAMS.model_copy(update={"test_list": str(listed)}))
+    assert sorted(path for path, value in splits.items() if value == "test") == sorted(drawn)
+    assert 0.1 < list(splits.values()).count("val") / (len(rows) - len(drawn)) < 0.3
+
+
+def test_the_folder_test_is_the_test_split_if_there_is_one(tmp_path: Path) -> None:
+    auto = PARAMS.model_copy(update={"test_folder": TEST_FOLDER_IF_ANY})
+    given = rows_of(prefix="set/train/") + rows_of(5, prefix="set/test/")
+    assert split(tmp_path, given, auto) == split(tmp_path, given, PARAMS.model_copy(update={"test_folder": "test"}))
+    assert split(tmp_path, rows_of(), auto) == split(tmp_path, rows_of())
 
 
 def test_a_class_of_the_name_of_the_test_folder_is_no_test_folder(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import re
 import tempfile
 import zipfile
 from collections import deque
@@ -22,6 +21,8 @@ from thaw.atomic import new_file
 from thaw.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
 from thaw.errors import DataError
 from thaw.images import Picture, Pixels, UndecodableError, encode, open_picture, resize_short_side
+from thaw.known import require_known_counts
+from thaw.listing import list_files, read_file, require_listed
 from thaw.manifest import DAMAGED_SCAN, Reason, Row, write_manifest
 from thaw.params import CleanParams
 from thaw.progress import progress
@@ -30,8 +31,6 @@ SYSTEM_FILES = {"Thumbs.db", ".DS_Store", "desktop.ini"}
 LOSSLESS_FORMATS = {"BMP", "GIF", "PNG", "PPM", "TIFF"}
 AHEAD_PER_THREAD = 4
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-"""What cannot go through a CSV file: line breaks, and the surrogates that Python makes of bytes that are not UTF-8."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,8 +48,19 @@ class _Inspection:
     thumbnail: Pixels | None = None
 
 
-def clean_pictures(folder: Path, *, params: CleanParams, manifest: Path, pictures: Path, dropped: Path) -> None:
-    """Decode every file under `folder`; write the manifest, `pictures` with the pictures to keep, and `dropped`.
+def clean_pictures(
+    folder: Path,
+    *,
+    listing: Path,
+    params: CleanParams,
+    manifest: Path,
+    pictures: Path,
+    dropped: Path,
+    archive_sha256: str | None = None,
+) -> None:
+    """Decode every file under `folder`, which is as `listing` says.
+
+    Writes the manifest, `pictures` with the pictures to keep, and `dropped`.
 
     A class folder is one that directly holds a file that decodes; its name is the class, at whatever depth it lies
     (train/Cat and test/Cat are one class). pictures.zip holds upright RGB pictures with a short side of at most
@@ -59,10 +69,14 @@ def clean_pictures(folder: Path, *, params: CleanParams, manifest: Path, picture
     need not shrink, and all else as JPEG of quality 95 without chroma subsampling. dropped.zip holds, in the same form,
     the pictures that decode but are dropped (too small, say, or under two labels), so that people can look at them.
 
+    `archive_sha256` is the verified hash of the archive that the folder came from, if there is one: what is known of
+    that archive must then be found.
+
     Raises:
-        DataError: fewer than two classes would be left, or a file cannot be read. Nothing is written then.
+        DataError: fewer than two classes would be left, a file cannot be read or is not the listed one, or a known
+            archive holds what it should not. Nothing is written then.
     """
-    paths = _list_files(folder)
+    paths = list_files(folder)
     with ExitStack() as stack:
         # Which pictures are kept is known once all are compared; until then they wait in a file without a name.
         pictures.parent.mkdir(parents=True, exist_ok=True)
@@ -80,28 +94,16 @@ def clean_pictures(folder: Path, *, params: CleanParams, manifest: Path, picture
             if seen.thumbnail is not None:
                 thumbnails[i] = seen.thumbnail
             bar.update()
+        require_listed({row.path: row.sha256 for row in rows}, listing)
         rows = _drop_outside_classes(rows)
         rows = _group_duplicates(rows, hashes=hashes, thumbnails=thumbnails, max_bits=params.near_duplicate_bits)
         _require_two_classes(rows, folder)
+        require_known_counts(rows, archive_sha256=archive_sha256)
         with new_file(dropped) as temporary:
             _write_pictures(temporary, rows, kept=False, spool=spool, ends=ends)
         with new_file(pictures) as temporary:
             _write_pictures(temporary, rows, kept=True, spool=spool, ends=ends)
         write_manifest(manifest, rows)
-
-
-def _list_files(folder: Path) -> list[str]:
-    """All regular files under `folder`, as sorted posix paths relative to it."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: run the unzip stage")
-    found = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    paths = sorted(path.relative_to(folder).as_posix() for path in found if path.is_file() and not path.is_symlink())
-    for path in paths:
-        if _UNSPEAKABLE.search(path):
-            raise DataError(
-                f"{folder} holds a file whose name has control characters or is not UTF-8, {path!a}: rename it"
-            )
-    return paths
 
 
 def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -127,10 +129,7 @@ def count_cores() -> int:
 
 def _inspect(folder: Path, path: str, params: CleanParams) -> _Inspection:
     """Read, decode and measure one file, and encode it for pictures.zip."""
-    try:
-        data = (folder / path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{folder / path} cannot be read: {error.strerror}") from None
+    data = read_file(folder / path)
     row = Row(
         path=path,
         label=PurePosixPath(path).parent.name,

@@ -11,6 +11,7 @@ from thaw.params import Params
 
 ARCHIVE = Path("data/raw/archive")
 PICTURES_FOLDER = Path("data/pictures")
+LISTING = Path("data/pictures.sha256")
 MANIFEST = Path("data/clean/manifest.csv")
 PICTURES = Path("data/clean/pictures.zip")
 DROPPED = Path("data/clean/dropped.zip")

@@ -1,6 +1,8 @@
 """params.yaml -> frozen, typed, strictly validated parameters; everything is checked here, once."""
 
+import difflib
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,8 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from thaw.errors import ConfigError
 
-NO_ARCHIVE = "data/README.md"
-"""What `data.path` names when there is no archive: DVC needs a file that exists, so this one never changes."""
+NO_FILE = "data/none"
+"""What a parameter names that names no file: DVC can only watch a file that exists, so there is one for this."""
+
+TEST_FOLDER_IF_ANY = "auto"
+"""The value of `split.test_folder` for "the folder `test`, if the archive has one"."""
 
 
 def _integer_as_float(value: Any) -> Any:
@@ -56,7 +61,16 @@ class DataParams(_Section):
     @property
     def archive(self) -> Path | None:
         """The archive on disk that `path` names, or None."""
-        return None if self.path == NO_ARCHIVE else Path(self.path)
+        return None if self.path == NO_FILE else Path(self.path)
+
+    @property
+    def archive_sha256(self) -> str | None:
+        """What `download` makes sure that the archive's SHA-256 is; None where it takes any archive."""
+        if self.source == "microsoft":
+            return self.microsoft.sha256
+        if self.source == "cifar10" and self.archive is None:
+            return self.cifar10.sha256
+        return self.sha256 if self.source == "url" else None
 
     @model_validator(mode="after")
     def _needs_its_archive(self) -> "DataParams":
@@ -98,13 +112,26 @@ class SplitParams(_Section):
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Seed
-    test_list: str | None
+    test_list: str
     test_folder: Annotated[str, StringConstraints(pattern="^[^/]+$")] | None
+
+    @property
+    def listed(self) -> Path | None:
+        """The file that `test_list` names, or None."""
+        return None if self.test_list == NO_FILE else Path(self.test_list)
+
+    @property
+    def folder(self) -> str | None:
+        """The name of the folder of test pictures; with `auto` there need not be one."""
+        return "test" if self.test_folder == TEST_FOLDER_IF_ANY else self.test_folder
 
     @model_validator(mode="after")
     def _names_one_test_split(self) -> "SplitParams":
-        if self.test_list is not None and self.test_folder is not None:
-            raise ValueError("split.test_list and split.test_folder cannot both be set: set one of them to null")
+        if self.listed is not None and self.test_folder not in (None, TEST_FOLDER_IF_ANY):
+            raise ValueError(
+                f"split.test_list and split.test_folder cannot both be set: set split.test_list to {NO_FILE} "
+                "or split.test_folder to null"
+            )
         return self
 
     @model_validator(mode="after")
@@ -226,12 +253,26 @@ def _describe(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{where}: this key is missing"
     if detail["type"] == "extra_forbidden":
-        return f"{where}: there is no such parameter; remove it or correct its spelling"
+        known = {name for section in _Section.__subclasses__() for name in section.model_fields}
+        near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(known), n=1)
+        return f"{where}: there is no such parameter; " + (
+            f"did you mean {near[0]}?" if near else "remove it or correct its spelling"
+        )
     if detail["type"] == "value_error":
         return str(context["error"])
     if not expected:
         return f"{where}: {detail['msg']}, got {detail['input']!r}"
-    return f"{where}: expected {expected}, got {detail['input']!r}"
+    return f"{where}: expected {expected}, got {detail['input']!r}{_hint(detail)}"
+
+
+def _hint(detail: Any) -> str:
+    """How to write a number that YAML took for text: `1e-3` is one."""
+    if detail["type"] != "float_type" or not isinstance(detail["input"], str):
+        return ""
+    try:
+        return f"; write {Decimal(detail['input']):f}"
+    except InvalidOperation:
+        return ""
 
 
 def dotted(parts: Iterable[str | int]) -> str:

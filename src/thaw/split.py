@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from thaw.atomic import new_file
 from thaw.errors import DataError
 from thaw.manifest import Row, read_manifest
-from thaw.params import SplitParams
+from thaw.params import TEST_FOLDER_IF_ANY, SplitParams
 
 SPLITS = ("train", "val", "test")
 
@@ -24,9 +24,10 @@ def split_pictures(manifest: Path, destination: Path, *, params: SplitParams) ->
     sqrt(n p (1 - p)) around n p: of 12,500 cats 3,750 +- 51 at 30 %. Every class is divided alike, so the
     split is stratified to the same precision.
 
-    With `params.test_list` or `params.test_folder` the test split is given, and holds exactly the kept pictures
-    that are named: results compare with those of others. Their duplicates elsewhere are in no split at all, since
-    they would leak the test into the training. The rest is train and val, `params.val_fraction` of it val.
+    With `params.test_list`, or a folder of test pictures (`params.test_folder`), the test split is given, and holds
+    exactly the kept pictures that are named: results compare with those of others. Their duplicates elsewhere are in
+    no split at all, since they would leak the test into the training. The rest is train and val,
+    `params.val_fraction` of it val.
 
     Raises:
         DataError: the test list or folder names what is not there, or a split lacks a class.
@@ -35,7 +36,7 @@ def split_pictures(manifest: Path, destination: Path, *, params: SplitParams) ->
     kept = [row for row in rows if row.kept]
     given = _find_given_test(rows, manifest, params=params)
     splits = _assign(kept, given, params=params)
-    _require_every_class(kept, splits, params=params)
+    _require_every_class(kept, splits, params=params, given=given is not None)
     with new_file(destination) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label", "split"))
@@ -44,12 +45,16 @@ def split_pictures(manifest: Path, destination: Path, *, params: SplitParams) ->
 
 def draw_split(pixels_sha256: str, *, seed: int, val_fraction: float, test_fraction: float) -> str:
     """The split of a picture: a hash of its content and the seed, read as a number in [0, 1), against thresholds."""
-    digest = hashlib.sha256(f"{seed}:{pixels_sha256}".encode()).digest()
-    # 53 bits are what a float holds exactly.
-    uniform = (int.from_bytes(digest[:8]) >> 11) / 2**53
+    uniform = _draw_uniform(f"{seed}:{pixels_sha256}")
     if uniform < test_fraction:
         return "test"
     return "val" if uniform < test_fraction + val_fraction else "train"
+
+
+def _draw_uniform(name: str) -> float:
+    """A number in [0, 1) that is a hash of `name`."""
+    # 53 bits are what a float holds exactly.
+    return (int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 11) / 2**53
 
 
 def _assign(kept: list[Row], given: set[str] | None, *, params: SplitParams) -> dict[str, str]:
@@ -62,24 +67,29 @@ def _assign(kept: list[Row], given: set[str] | None, *, params: SplitParams) -> 
         if given is not None and any(row.path in given for row in members):
             splits.update({row.path: "test" for row in members if row.path in given})
             continue
-        split = draw_split(
-            min(row.pixels_sha256 for row in members),
-            seed=params.seed,
-            val_fraction=params.val_fraction,
-            test_fraction=params.test_fraction if given is None else 0.0,
-        )
+        content = min(row.pixels_sha256 for row in members)
+        if given is not None:
+            # Another draw than `draw_split`'s: of the rest of a test split that was drawn by that one, none is left
+            # below its thresholds.
+            split = "val" if _draw_uniform(f"{params.seed}:val:{content}") < params.val_fraction else "train"
+        else:
+            split = draw_split(
+                content, seed=params.seed, val_fraction=params.val_fraction, test_fraction=params.test_fraction
+            )
         splits.update({row.path: split for row in members})
     return splits
 
 
 def _find_given_test(rows: list[Row], manifest: Path, *, params: SplitParams) -> set[str] | None:
     """The paths that have to be the test split; None if it is to be drawn."""
-    if params.test_list is not None:
-        return _find_listed(Path(params.test_list), rows, manifest)
-    if params.test_folder is None:
+    if params.listed is not None:
+        return _find_listed(params.listed, rows, manifest)
+    if params.folder is None:
         return None
     # The folder that directly holds a picture is its class.
-    below = {row.path for row in rows if row.kept and params.test_folder in PurePosixPath(row.path).parts[:-2]}
+    below = {row.path for row in rows if row.kept and params.folder in PurePosixPath(row.path).parts[:-2]}
+    if not below and params.test_folder == TEST_FOLDER_IF_ANY:
+        return None
     if not below:
         raise DataError(
             f"split.test_folder is {params.test_folder!r}, but no kept picture in {manifest} lies in a class folder "
@@ -116,22 +126,22 @@ def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
     return listed
 
 
-def _require_every_class(kept: Iterable[Row], splits: dict[str, str], *, params: SplitParams) -> None:
+def _require_every_class(kept: Iterable[Row], splits: dict[str, str], *, params: SplitParams, given: bool) -> None:
     counts = Counter((splits[row.path], row.label) for row in kept if row.path in splits)
     for label, available in sorted(Counter(row.label for row in kept).items()):
         for split in SPLITS:
             if counts[split, label] == 0:
                 raise DataError(
                     f"the {split} split has none of the {available:,} pictures of class {label!r}: "
-                    f"{_remedy(split, params)}"
+                    f"{_remedy(split, params, given=given)}"
                 )
 
 
-def _remedy(split: str, params: SplitParams) -> str:
-    if split == "test" and params.test_list is not None:
-        return f"name some in {params.test_list}"
-    if split == "test" and params.test_folder is not None:
-        return f"put some below a folder {params.test_folder!r}, or set split.test_folder to null"
+def _remedy(split: str, params: SplitParams, *, given: bool) -> str:
+    if split == "test" and params.listed is not None:
+        return f"name some in {params.listed}"
+    if split == "test" and given:
+        return "put some below the folder of test pictures, or set split.test_folder to null"
     if split == "train":
         return "add pictures, lower split.val_fraction or split.test_fraction, or change split.seed"
     return f"add pictures, raise split.{split}_fraction, or change split.seed"

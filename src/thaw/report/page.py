@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import jinja2
@@ -46,6 +47,8 @@ class Page:
     """Variant -> name of its first run, and that run's pictures."""
     sheets: Mapping[str, Sequence[TileGroup]]
     duplicate_groups: int
+    test_is_given: bool
+    """By a list or a folder, instead of drawn."""
 
 
 def build_page(
@@ -86,6 +89,7 @@ def build_page(
         predictions={variant: (name, predictions[name]) for variant, name in first_runs.items()},
         sheets=sheets,
         duplicate_groups=len(group_duplicates(results)),
+        test_is_given=_describe_given_test(results, params) != "",
     )
 
 
@@ -160,6 +164,7 @@ def _describe_setup(results: Results, comparison: Mapping[str, Any], params: Par
         f"Backbone `{backbone.name}`{blocks} ({weights}) at {backbone.image_size_px} px; "
         f"{_count(len(params.seeds), 'seed')} for each variant."
     )
+    text += _describe_given_test(results, params)
     sides = [
         min(row.width_px, row.height_px, params.clean.side_px)
         for row in results.manifest
@@ -172,6 +177,16 @@ def _describe_setup(results: Results, comparison: Mapping[str, Any], params: Par
             f"(the median short side is {np.median(sides):.0f} px)."
         )
     return text
+
+
+def _describe_given_test(results: Results, params: Params) -> str:
+    """Which pictures test, if they were not drawn."""
+    if params.split.listed is not None:
+        return f" The test pictures are those that `{params.split.listed}` names."
+    folder = params.split.folder
+    if folder is not None and any(folder in PurePosixPath(path).parts[:-2] for path in results.test_paths):
+        return f" The test pictures are those that the archive has in its folder `{folder}`."
+    return ""
 
 
 def _share(share: float) -> str:

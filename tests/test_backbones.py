@@ -144,7 +144,7 @@ def test_preprocessing_belongs_to_the_backbone() -> None:
         ("regnet_y_400mf", 3, "trunk_output.block2"),
         ("tf_efficientnet_lite0", 4, "blocks.4"),
         ("tf_efficientnet_lite0", 5, "blocks.6"),
-        ("mobilenetv3_small_050", 4, "blocks.2"),
+        ("mobilenetv3_small_050", 4, "blocks.3"),
         ("densenet121", 2, "features.denseblock1"),
         ("convnext_atto", 2, "stages.1"),
         ("resnet10t", 2, "layer1"),

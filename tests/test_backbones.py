@@ -48,8 +48,6 @@ FAMILIES = [
     ("squeezenet1_1", 3, 64, 1_792, 64, (64, 15, 15)),
     ("resnet18", 3, 64, 683_072, 128, (128, 8, 8)),
     ("resnet50", 3, 64, 1_444_928, 512, (512, 8, 8)),
-    ("resnext50_32x4d", None, 64, 22_979_904, 2048, (2048, 2, 2)),
-    ("wide_resnet50_2", None, 64, 66_834_240, 2048, (2048, 2, 2)),
     ("mobilenet_v2", 3, 64, 6_960, 24, (24, 16, 16)),
     ("mobilenet_v3_small", 5, 32, 24_224, 40, (40, 2, 2)),
     ("mobilenet_v3_small", 5, 224, 24_224, 40, (40, 14, 14)),
@@ -66,9 +64,7 @@ FAMILIES = [
     ("inception_v3", 3, 96, 991_200, 288, (288, 9, 9)),
     ("convnext_tiny", None, 64, 27_820_128, 768, (768,)),
     ("convnext_tiny", 3, 64, 12_348_000, 384, (384, 4, 4)),
-    ("mobilenetv3_small_050", None, 64, 568_224, 1024, (1024,)),
     ("mobilenetv3_small_050", 3, 64, 5_128, 16, (16, 8, 8)),
-    ("resnet18d", None, 64, 11_195_744, 512, (512, 2, 2)),
     ("resnet18d", 3, 64, 702_304, 128, (128, 8, 8)),
     ("regnety_002", None, 64, 2_793_996, 368, (368, 2, 2)),
     ("regnety_002", 3, 64, 16_414, 56, (56, 8, 8)),
@@ -81,7 +77,6 @@ FAMILIES = [
     ("googlenet", None, 64, 5_599_904, 1024, (1024,)),
     ("maxvit_t", None, 224, 30_407_624, 512, (512,)),
     ("swin_t", None, 64, 27_519_354, 768, (768,)),
-    ("swin_v2_t", None, 64, 27_582_570, 768, (768,)),
     ("vit_b_16", None, 224, 85_798_656, 768, (768,)),
     ("hrnet_w18_small", None, 64, 11_138_464, 2048, (2048,)),
 ]
@@ -136,14 +131,12 @@ def test_preprocessing_belongs_to_the_backbone() -> None:
     [
         ("mobilenet_v3_small", 5, "features.4"),
         ("mobilenet_v2", 4, "features.3"),
-        ("efficientnet_b0", 3, "features.2"),
         ("squeezenet1_1", 6, "features.5"),
         ("resnet18", 3, "layer2"),
         ("shufflenet_v2_x0_5", 2, "stage2"),
         ("mnasnet0_5", 9, "layers.8"),
         ("regnet_y_400mf", 3, "trunk_output.block2"),
         ("tf_efficientnet_lite0", 4, "blocks.4"),
-        ("tf_efficientnet_lite0", 5, "blocks.6"),
         ("mobilenetv3_small_050", 4, "blocks.3"),
         ("densenet121", 2, "features.denseblock1"),
         ("convnext_atto", 2, "stages.1"),
@@ -205,8 +198,9 @@ def test_every_backbone_that_is_mentioned_can_be_built(path: str) -> None:
     known = set(backbone_names())
     mentioned = set(re.findall(r"[a-z0-9_.]+", (ROOT / path).read_text(encoding="utf-8"))) & known
     assert mentioned
-    for name in sorted(mentioned):
-        assert build_backbone(params(name)).name == name
+    with torch.device("meta"):
+        for name in sorted(mentioned):
+            assert build_backbone(params(name)).name == name
 
 
 def test_too_many_blocks_says_how_many_there_are() -> None:

@@ -87,9 +87,22 @@ def test_a_missing_model_says_what_to_name(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_a_resnet_trains_a_step_saves_and_loads_the_same(tmp_path: Path, name: str) -> None:
-    params = BackboneParams(name=name, weights="none", blocks=None, image_size_px=32)
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("resnet18", None),
+        ("resnet50", None),
+        ("resnet18", 2),
+        ("shufflenet_v2_x0_5", 3),
+        ("tf_efficientnet_lite0", 3),
+        ("convnext_atto", 2),
+        ("densenet121", 2),
+        ("googlenet", None),
+        ("swin_t", None),
+    ],
+)
+def test_a_network_trains_a_step_saves_and_loads_the_same(tmp_path: Path, name: str, blocks: int | None) -> None:
+    params = BackboneParams(name=name, weights="none", blocks=blocks, image_size_px=32)
     model = Classifier(build_backbone(params), classes=("a", "b", "c"), seed=0)
     optimizer = torch.optim.SGD([p for _, p in set_trainable(model, "all")], lr=0.01)
     pictures = torch.rand(2, 3, 32, 32)

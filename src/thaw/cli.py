@@ -1,10 +1,21 @@
 """`thaw`: what people type besides `dvc repro`."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 from thaw.errors import ConfigError, exit_code
+
+_AS_WRITTEN = argparse.RawDescriptionHelpFormatter
+
+_COMPLETION = """\
+parameters count the classifier too, which the pipeline replaces. weights: embedded (in a Python package), cached
+(downloaded before), download (from the library's server when they are needed), none.
+For completion of names by Tab, in bash:
+
+    complete -W "backbones predict show sync $(thaw backbones --names)" thaw
+"""
 
 
 def run() -> None:
@@ -22,6 +33,15 @@ def main() -> None:
     predict.set_defaults(command=_predict)
     sync = commands.add_parser("sync", help="make MLflow show all runs that DVC's outputs hold")
     sync.set_defaults(command=_sync)
+    backbones = commands.add_parser(
+        "backbones", help="list the networks that backbone.name can be", epilog=_COMPLETION, formatter_class=_AS_WRITTEN
+    )
+    backbones.add_argument("pattern", nargs="?", default="*", help="'resnet*', or any part of a name; default: all")
+    backbones.add_argument("--limit", type=int, default=20, metavar="N", help="print at most N (default: 20)")
+    backbones.add_argument("--names", action="store_true", help="print nothing but the names, all of them")
+    backbones.set_defaults(command=_backbones)
+    show = commands.add_parser("show", help="show the model that params.yaml describes, block by block")
+    show.set_defaults(command=_show)
     arguments = parser.parse_args()
     arguments.command(arguments)
 
@@ -55,3 +75,54 @@ def _sync(_: argparse.Namespace) -> None:
     if len(shown) < len(trained):
         raise ConfigError(f"MLflow shows {len(shown)} of {len(trained)} runs; is MLFLOW_TRACKING_URI right?")
     print(f"MLflow shows {len(shown)} of {len(cells)} runs")
+
+
+def _backbones(arguments: argparse.Namespace) -> None:
+    from thaw.catalogue import look_up, match_names
+
+    if arguments.limit < 1:
+        raise ConfigError(f"--limit: expected a number of at least 1, got {arguments.limit}")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `thaw backbones | head` ends without a word
+    names = match_names(arguments.pattern)
+    if not names:
+        raise ConfigError(f"no backbone's name matches {arguments.pattern!r}; `thaw backbones --names` prints all")
+    if arguments.names:
+        print(*names, sep="\n")
+        return
+    shown = names[: arguments.limit]
+    name_width = max(len(name) for name in shown)
+    print(f"{'name':{name_width}}  library      parameters  input  weights", flush=True)
+    for name in shown:
+        entry = look_up(name)
+        line = (
+            f"{name:{name_width}}  {entry.library:11}  {entry.parameters:10}  {entry.input_size_px:5}  {entry.weights}"
+        )
+        print(line, flush=True)
+    if len(names) > len(shown):
+        print(f"{len(names) - len(shown)} more match; give a narrower pattern or --limit {len(names)}", file=sys.stderr)
+
+
+def _show(_: argparse.Namespace) -> None:
+    from thaw.outline import outline_model
+    from thaw.params import load_params
+
+    outline = outline_model(load_params())
+    seen = outline.preprocessing
+    print(f"{outline.name} of {outline.library}, weights: {outline.weights}", end="")
+    print(f" ({outline.whereabouts})" if outline.whereabouts else "")
+    print(
+        f"pictures: short side to {seen.resize_px} px ({seen.interpolation}), the middle {seen.image_size_px} x "
+        f"{seen.image_size_px} px, less {seen.mean}, over {seen.std}"
+    )
+    print(f"classes: {', '.join(outline.classes) or 'known once `dvc repro split` has run'}\n")
+    columns = "{:24} {:>12}  {}"
+    print(columns.format("block", "parameters", "output"))
+    for block in outline.blocks:
+        print(columns.format(block.name, f"{block.parameters:,}", " x ".join(map(str, block.shape))))
+    total = sum(block.parameters for block in outline.blocks)
+    print(columns.format("backbone", f"{total:,}", f"{outline.width} features") + "\n")
+    columns = "{:24} {:>5}  {:10} {:>12}  {:>10}"
+    print(columns.format("trained in", "phase", "train", "of backbone", "of head"))
+    for phase in outline.phases:
+        head = "all" if phase.head is None else f"{phase.head:,}"
+        print(columns.format(phase.variant, phase.number, phase.train, f"{phase.backbone:,}", head))

@@ -19,7 +19,7 @@ READING_ORDER = """
 errors params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive listing
 images manifest duplicates known clean split
-device backbones catalogue model batches embed dataset outline fit train
+device weights backbones catalogue model batches embed dataset outline fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 

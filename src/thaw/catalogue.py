@@ -10,7 +10,8 @@ import timm
 import torch
 import torchvision
 
-from thaw.backbones import EMBEDDED, backbone_names, find_in_hub_cache, library_of
+from thaw.backbones import backbone_names, library_of
+from thaw.weights import EMBEDDED, find_in_hub_cache
 
 Whereabouts = Literal["embedded", "cached", "download", "none"]
 """Of ImageNet weights: in a Python package, in the library's cache, on the library's server, or nowhere."""

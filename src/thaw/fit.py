@@ -19,12 +19,20 @@ from torch import Tensor, nn
 from thaw.batches import random_stream
 from thaw.dataset import LabelledPictures
 from thaw.errors import TrainingError
-from thaw.feed import LAYERS, Batches, Feed, make_feed
+from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import Phase, TrainingParams
 from thaw.progress import progress
-from thaw.recipe import build_optimizer, set_mode, warm_up_and_cosine
+from thaw.recipe import (
+    build_optimizer,
+    count_hits,
+    count_steps,
+    pictures_in_step,
+    set_mode,
+    training_loss,
+    warm_up_and_cosine,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +146,17 @@ def _train_epochs(
 ) -> Iterator[Epoch]:
     """Train one phase, an epoch at each step of the iterator, and validate."""
     optimizer = build_optimizer(model, phase, params)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_and_cosine(phase.epochs * feed.steps))
+    steps = count_steps(phase, pictures=feed.pictures, params=params)
+    factor = warm_up_and_cosine(steps, warm_up_share=params.warm_up_share)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     for epoch in range(1, phase.epochs + 1):
         lr = optimizer.param_groups[0]["lr"]
         # Dropout and its kin draw from torch's global generator.
         torch.manual_seed(int(random_stream(seed, LAYERS, number, epoch).integers(2**63)))
         set_mode(model, phase, params)
-        train_loss, train_accuracy = _run_epoch(
-            feed.forward, feed.train(epoch), lambda loss: _step(optimizer, schedule, loss), advance=advance
-        )
+        train_loss, train_accuracy = _learn(feed, epoch, optimizer, schedule, params=params, advance=advance)
         model.eval()
-        with torch.inference_mode():
-            val_loss, val_accuracy = _run_epoch(feed.forward, feed.val())
+        val_loss, val_accuracy = _validate(feed)
         yield Epoch(
             phase=number,
             train=phase.train,
@@ -162,32 +169,43 @@ def _train_epochs(
         )
 
 
-def _run_epoch(
-    forward: Callable[[Tensor], Tensor],
-    epoch_batches: Batches,
-    learn: Callable[[Tensor], None] | None = None,
+def _learn(
+    feed: Feed,
+    epoch: int,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
     *,
-    advance: Callable[[int], object] = lambda _: None,
+    params: TrainingParams,
+    advance: Callable[[int], object],
 ) -> tuple[float, float]:
-    """Mean loss and accuracy over the pictures of an epoch, learning from each batch if there is something to learn."""
+    """Train for one epoch; the mean loss and the accuracy over its pictures, each as it was when its turn came."""
     losses, hits, seen = 0.0, 0, 0
-    for inputs, labels in epoch_batches:
-        logits = forward(inputs)  # (B, classes)
-        loss = nn.functional.cross_entropy(logits, labels)
-        if learn is not None:
-            learn(loss)
-        losses += loss.item() * len(labels)
-        hits += int((logits.argmax(dim=1) == labels).sum())
-        seen += len(labels)
-        advance(len(labels))
+    for batch, (inputs, targets) in enumerate(feed.train(epoch)):
+        logits = feed.forward(inputs)  # (B, classes)
+        loss = training_loss(logits, targets, params)
+        share = len(targets) / pictures_in_step(batch, pictures=feed.pictures, params=params)
+        (loss * share).backward()
+        losses += loss.item() * len(targets)
+        hits += count_hits(logits, targets)
+        seen += len(targets)
+        if (batch + 1) % params.accumulate_batches == 0 or seen == feed.pictures:
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+        advance(len(targets))
     return losses / seen, hits / seen
 
 
-def _step(optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    schedule.step()
+@torch.inference_mode()
+def _validate(feed: Feed) -> tuple[float, float]:
+    """The mean cross-entropy, without any smoothing, and the accuracy over the validation split."""
+    losses, hits, seen = 0.0, 0, 0
+    for inputs, labels in feed.val():
+        logits = feed.forward(inputs)  # (B, classes)
+        losses += nn.functional.cross_entropy(logits, labels).item() * len(labels)
+        hits += count_hits(logits, labels)
+        seen += len(labels)
+    return losses / seen, hits / seen
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

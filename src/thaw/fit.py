@@ -1,7 +1,7 @@
 """Phases -> a trained model and its history: the one training loop.
 
 A `head` phase sees features that `embed` computed once; the backbone takes no part in it, so that neither its weights
-nor its BatchNorm statistics can move. An `all` phase sees augmented pictures. Everything else is the same.
+nor its BatchNorm statistics can move. Any other phase sees augmented pictures. Everything else is the same.
 
 What is random comes from generators named by seed, phase and epoch (and, for augmentation, picture): the variants of
 one seed share the first head and the order of pictures, and phases that are equal in two variants end in equal bytes.
@@ -11,18 +11,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from thaw.batches import random_stream
 from thaw.dataset import LabelledPictures
-from thaw.errors import TrainingError
+from thaw.errors import ConfigError, TrainingError
 from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import Phase, TrainedPart, TrainingParams
 from thaw.progress import progress
 from thaw.recipe import (
     build_optimizer,
@@ -40,7 +39,7 @@ class Epoch:
     """One row of the history."""
 
     phase: int
-    train: Literal["head", "all"]
+    train: TrainedPart
     epoch: int
     lr: float
     train_loss: float
@@ -53,7 +52,7 @@ class Epoch:
 class PhaseCost:
     """What one phase took; pictures per second counts training pictures, validation time included."""
 
-    train: Literal["head", "all"]
+    train: TrainedPart
     epochs: int
     seconds: float
     pictures_per_second: float
@@ -94,8 +93,11 @@ def fit(
         seed: names all that is random.
 
     Raises:
+        ConfigError: a phase thaws more blocks than the backbone has; nothing has been trained then.
         TrainingError: the loss is not finite; names the run, the phase and the epoch.
     """
+    for number, phase in enumerate(phases):
+        _require_blocks(model, phase, place=f"variants.{name.rpartition('-')[0]}.{number}.train")
     history: list[Epoch] = []
     costs: list[PhaseCost] = []
     best: Epoch | None = None
@@ -132,6 +134,15 @@ def fit(
         )
     assert best is not None
     return Fit(epochs=tuple(history), best=best, costs=tuple(costs))
+
+
+def _require_blocks(model: Classifier, phase: Phase, *, place: str) -> None:
+    if phase.last_blocks is not None and phase.last_blocks > len(model.blocks):
+        names = ", ".join(block.name for block in model.blocks)
+        raise ConfigError(
+            f"{place}: {phase.train} asks for more blocks than the backbone has, {len(model.blocks)} from input to "
+            f"output: {names}; write last:{len(model.blocks)} or less, or all"
+        )
 
 
 def _train_epochs(

@@ -88,7 +88,7 @@ def fit(
         name: of the run, for progress and errors.
         train: what is learnt from.
         val: what decides when to stop and which epoch is kept.
-        pictures: the archive that holds the pictures of both; read by `all` phases alone.
+        pictures: the archive that holds the pictures of both; `head` phases do not read it.
         params: what the phases share.
         seed: names all that is random.
 

@@ -1,7 +1,7 @@
 """Phases -> a trained model and its history: the one training loop.
 
 A `head` phase sees features that `embed` computed once; the backbone takes no part in it, so that neither its weights
-nor its BatchNorm statistics can move. An `all` phase sees augmented pictures. Everything else is the same.
+nor its BatchNorm statistics can move. Any other phase sees augmented pictures. Everything else is the same.
 
 What is random comes from generators named by seed, phase and epoch (and, for augmentation, picture): the variants of
 one seed share the first head and the order of pictures, and phases that are equal in two variants end in equal bytes.
@@ -9,28 +9,29 @@ one seed share the first head and the order of pictures, and phases that are equ
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from thaw.batches import batches, centre_view, normalise, random_stream, random_view
+from thaw.batches import random_stream
 from thaw.dataset import LabelledPictures
-from thaw.errors import TrainingError
+from thaw.errors import ConfigError, TrainingError
+from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
-from thaw.model import Classifier, set_trainable
-from thaw.params import Phase, TrainingParams
+from thaw.model import Classifier
+from thaw.params import Phase, TrainedPart, TrainingParams
 from thaw.progress import progress
-
-# The names of the random streams; a number stays with its purpose.
-_ORDER, _AUGMENTATION, _LAYERS = 1, 2, 3
-
-WARM_UP_SHARE = 0.1
-"""The share of a phase's steps in which the learning rate climbs; then it falls along half a cosine."""
+from thaw.recipe import (
+    build_optimizer,
+    count_hits,
+    count_steps,
+    pictures_in_step,
+    set_mode,
+    training_loss,
+    warm_up_and_cosine,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Epoch:
     """One row of the history."""
 
     phase: int
-    train: Literal["head", "all"]
+    train: TrainedPart
     epoch: int
     lr: float
     train_loss: float
@@ -51,7 +52,7 @@ class Epoch:
 class PhaseCost:
     """What one phase took; pictures per second counts training pictures, validation time included."""
 
-    train: Literal["head", "all"]
+    train: TrainedPart
     epochs: int
     seconds: float
     pictures_per_second: float
@@ -64,26 +65,6 @@ class Fit:
     epochs: tuple[Epoch, ...]
     best: Epoch
     costs: tuple[PhaseCost, ...]
-
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Inputs, shape `(B, ...)`, and labels, shape `(B,)`, int64, on the model's device."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Feed:
-    """What a phase feeds to which part of the model; the only place where `head` and `all` differ."""
-
-    forward: Callable[[Tensor], Tensor]
-    """The whole model, or its head alone."""
-
-    train: Callable[[int], Batches]
-    """The number of an epoch -> its batches, in their random order."""
-
-    val: Callable[[], Batches]
-
-    steps: int
-    """How many batches an epoch of training has."""
 
 
 def fit(
@@ -107,20 +88,23 @@ def fit(
         name: of the run, for progress and errors.
         train: what is learnt from.
         val: what decides when to stop and which epoch is kept.
-        pictures: the archive that holds the pictures of both; read by `all` phases alone.
+        pictures: the archive that holds the pictures of both; `head` phases do not read it.
         params: what the phases share.
         seed: names all that is random.
 
     Raises:
+        ConfigError: a phase thaws more blocks than the backbone has; nothing has been trained then.
         TrainingError: the loss is not finite; names the run, the phase and the epoch.
     """
+    for number, phase in enumerate(phases):
+        _require_blocks(model, phase, place=f"variants.{name.rpartition('-')[0]}.{number}.train")
     history: list[Epoch] = []
     costs: list[PhaseCost] = []
     best: Epoch | None = None
     best_state = _copy_state(model)
     for number, phase in enumerate(phases):
         started_s = time.perf_counter()
-        feed = _feed(model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed)
+        feed = make_feed(model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed)
         label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
         stale_epochs = 0
         with progress(label, total=phase.epochs * len(train.paths), unit="pictures") as bar:
@@ -152,10 +136,19 @@ def fit(
     return Fit(epochs=tuple(history), best=best, costs=tuple(costs))
 
 
+def _require_blocks(model: Classifier, phase: Phase, *, place: str) -> None:
+    if phase.last_blocks is not None and phase.last_blocks > len(model.blocks):
+        names = ", ".join(block.name for block in model.blocks)
+        raise ConfigError(
+            f"{place}: {phase.train} asks for more blocks than the backbone has, {len(model.blocks)} from input to "
+            f"output: {names}; write last:{len(model.blocks)} or less, or all"
+        )
+
+
 def _train_epochs(
     model: Classifier,
     phase: Phase,
-    feed: _Feed,
+    feed: Feed,
     *,
     number: int,
     params: TrainingParams,
@@ -163,19 +156,18 @@ def _train_epochs(
     advance: Callable[[int], object],
 ) -> Iterator[Epoch]:
     """Train one phase, an epoch at each step of the iterator, and validate."""
-    optimizer = _build_optimizer(model, phase, params)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(phase.epochs * feed.steps))
+    optimizer = build_optimizer(model, phase, params)
+    steps = count_steps(phase, pictures=feed.pictures, params=params)
+    factor = warm_up_and_cosine(steps, warm_up_share=params.warm_up_share)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     for epoch in range(1, phase.epochs + 1):
         lr = optimizer.param_groups[0]["lr"]
         # Dropout and its kin draw from torch's global generator.
-        torch.manual_seed(int(random_stream(seed, _LAYERS, number, epoch).integers(2**63)))
-        _set_mode(model, phase, params)
-        train_loss, train_accuracy = _run_epoch(
-            feed.forward, feed.train(epoch), lambda loss: _step(optimizer, schedule, loss), advance=advance
-        )
+        torch.manual_seed(int(random_stream(seed, LAYERS, number, epoch).integers(2**63)))
+        set_mode(model, phase, params)
+        train_loss, train_accuracy = _learn(feed, epoch, optimizer, schedule, params=params, advance=advance)
         model.eval()
-        with torch.inference_mode():
-            val_loss, val_accuracy = _run_epoch(feed.forward, feed.val())
+        val_loss, val_accuracy = _validate(feed)
         yield Epoch(
             phase=number,
             train=phase.train,
@@ -188,128 +180,43 @@ def _train_epochs(
         )
 
 
-def _feed(
-    model: Classifier,
-    phase: Phase,
+def _learn(
+    feed: Feed,
+    epoch: int,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
     *,
-    number: int,
-    train: LabelledPictures,
-    val: LabelledPictures,
-    pictures: PicturesFile,
     params: TrainingParams,
-    seed: int,
-) -> _Feed:
-    device = model.head.weight.device
-    steps = math.ceil(len(train.paths) / params.batch_size)
-
-    def order(epoch: int) -> list[int]:
-        shuffled = random_stream(seed, _ORDER, number, epoch).permutation(len(train.paths))
-        return [int(index) for index in shuffled]
-
-    def feature_batches(split: LabelledPictures, order: Sequence[int]) -> Batches:
-        for start in range(0, len(order), params.batch_size):
-            rows = order[start : start + params.batch_size]
-            yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
-
-    def augmented_batches(epoch: int) -> Batches:
-        def view(index: int) -> NDArray[np.uint8]:
-            random = random_stream(seed, _AUGMENTATION, number, epoch, index)
-            return random_view(pictures.read_pixels(train.paths[index]), model.preprocessing, random)
-
-        for rows, views in batches(order(epoch), view, batch_size=params.batch_size):
-            yield normalise(views, model.preprocessing, device), _labels(train, rows, device)
-
-    if phase.train == "head":
-        return _Feed(
-            forward=model.head,
-            train=lambda epoch: feature_batches(train, order(epoch)),
-            val=lambda: feature_batches(val, range(len(val.paths))),
-            steps=steps,
-        )
-    return _Feed(
-        forward=model,
-        train=augmented_batches,
-        val=lambda: picture_batches(model, val, pictures, batch_size=params.batch_size),
-        steps=steps,
-    )
-
-
-def picture_batches(
-    model: Classifier, split: LabelledPictures, pictures: PicturesFile, *, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures of a split in order, not augmented, as `Batches`."""
-    device = model.head.weight.device
-
-    def view(index: int) -> NDArray[np.uint8]:
-        return centre_view(pictures.read_pixels(split.paths[index]), model.preprocessing)
-
-    for rows, views in batches(range(len(split.paths)), view, batch_size=batch_size):
-        yield normalise(views, model.preprocessing, device), _labels(split, rows, device)
-
-
-def _labels(split: LabelledPictures, rows: Sequence[int], device: torch.device) -> Tensor:
-    return torch.from_numpy(split.labels[list(rows)]).to(device)
-
-
-def _run_epoch(
-    forward: Callable[[Tensor], Tensor],
-    epoch_batches: Batches,
-    learn: Callable[[Tensor], None] | None = None,
-    *,
-    advance: Callable[[int], object] = lambda _: None,
+    advance: Callable[[int], object],
 ) -> tuple[float, float]:
-    """Mean loss and accuracy over the pictures of an epoch, learning from each batch if there is something to learn."""
+    """Train for one epoch; the mean loss and the accuracy over its pictures, each as it was when its turn came."""
     losses, hits, seen = 0.0, 0, 0
-    for inputs, labels in epoch_batches:
-        logits = forward(inputs)  # (B, classes)
-        loss = nn.functional.cross_entropy(logits, labels)
-        if learn is not None:
-            learn(loss)
-        losses += loss.item() * len(labels)
-        hits += int((logits.argmax(dim=1) == labels).sum())
-        seen += len(labels)
-        advance(len(labels))
+    for batch, (inputs, targets) in enumerate(feed.train(epoch)):
+        logits = feed.forward(inputs)  # (B, classes)
+        loss = training_loss(logits, targets, params)
+        share = len(targets) / pictures_in_step(batch, pictures=feed.pictures, params=params)
+        (loss * share).backward()
+        losses += loss.item() * len(targets)
+        hits += count_hits(logits, targets)
+        seen += len(targets)
+        if (batch + 1) % params.accumulate_batches == 0 or seen == feed.pictures:
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+        advance(len(targets))
     return losses / seen, hits / seen
 
 
-def _build_optimizer(model: Classifier, phase: Phase, params: TrainingParams) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) over what the phase trains; no decay of biases and norms."""
-    trained = set_trainable(model, phase.train)
-    return torch.optim.AdamW(
-        [
-            {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
-            {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=phase.lr,
-    )
-
-
-def _warm_up_and_cosine(steps: int) -> Callable[[int], float]:
-    """The factor of the learning rate at each of a phase's steps."""
-    warm_up = max(1, round(steps * WARM_UP_SHARE))
-
-    def factor(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-    return factor
-
-
-def _step(optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    schedule.step()
-
-
-def _set_mode(model: Classifier, phase: Phase, params: TrainingParams) -> None:
-    """Training mode for an `all` phase, with BatchNorm's statistics as `params.batch_norm` says."""
-    model.train(phase.train == "all")
-    if params.batch_norm == "frozen_stats":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+@torch.inference_mode()
+def _validate(feed: Feed) -> tuple[float, float]:
+    """The mean cross-entropy, without any smoothing, and the accuracy over the validation split."""
+    losses, hits, seen = 0.0, 0, 0
+    for inputs, labels in feed.val():
+        logits = feed.forward(inputs)  # (B, classes)
+        losses += nn.functional.cross_entropy(logits, labels).item() * len(labels)
+        hits += count_hits(logits, labels)
+        seen += len(labels)
+    return losses / seen, hits / seen
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -85,7 +85,8 @@ def outline_model(params: Params) -> Outline:
                 variant=variant,
                 number=number,
                 train=phase.train,
-                backbone=count_parameters(p for _, p in set_trainable(classifier, phase.train)) - head,
+                backbone=count_parameters(p for _, p in set_trainable(classifier, last_blocks=phase.last_blocks))
+                - head,
                 head=head if classes else None,
             )
             for variant, phases in params.variants.items()

@@ -42,7 +42,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
             params=training,
             seed=cell.seed,
         )
-    trained = max(count_parameters(p for _, p in set_trainable(classifier, phase.train)) for phase in phases)
+    trained = max(_count_trained(classifier, phase) for phase in phases)
     facts = {
         "variant": cell.variant,
         "seed": cell.seed,
@@ -69,6 +69,10 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
             "phases": [asdict(phase_cost) for phase_cost in result.costs],
         },
     )
+
+
+def _count_trained(model: Classifier, phase: Phase) -> int:
+    return count_parameters(parameter for _, parameter in set_trainable(model, last_blocks=phase.last_blocks))
 
 
 def _write_history(path: Path, result: Fit) -> None:

@@ -3,8 +3,12 @@
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+
+from thaw.errors import TrainingError
 
 
 def choose_device() -> torch.device:
@@ -29,3 +33,33 @@ def peak_memory_mib(device: torch.device) -> float:
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+@contextmanager
+def memory_explained(what: str, *, remedy: str) -> Iterator[None]:
+    """Turn running out of memory, the GPU's or the machine's, into one sentence.
+
+    Args:
+        what: what was too large, for instance "a batch of 32 pictures of 224 px".
+        remedy: what to set.
+
+    Raises:
+        TrainingError: the block ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _ran_out_of_memory(error):
+            raise
+        place = "GPU's" if choose_device().type == "cuda" else "machine's"
+        raise TrainingError(f"{what} does not fit into the {place} memory; {remedy}") from error
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
+"""How the allocators of CPU, CUDA, cuDNN, cuBLAS and C++ put it: on the CPU torch raises a plain RuntimeError."""
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error).lower() for words in _OUT_OF_MEMORY
+    )

@@ -19,7 +19,7 @@ READING_ORDER = """
 errors params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive
 images manifest duplicates clean split
-device checkpoint backbones model batches embed dataset fit train
+device checkpoint backbones model batches embed dataset feed recipe fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 
@@ -91,7 +91,7 @@ def test_changed_code_changes_the_lists_of_the_stages_that_use_it(
         shutil.copytree(folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
     list_code(Path("stages"), Path("before"))
-    with Path("src/thaw/fit.py").open("a") as file:
+    with Path("src/thaw/feed.py").open("a") as file:
         file.write("# a change\n")
     with Path("src/thaw/report/comparison.css").open("a") as file:
         file.write("/* a change */\n")

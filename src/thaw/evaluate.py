@@ -13,7 +13,7 @@ from thaw.backbones import build_backbone
 from thaw.dataset import LabelledPictures, read_assignment
 from thaw.device import choose_device, make_deterministic
 from thaw.embed import read_features
-from thaw.fit import picture_batches
+from thaw.feed import picture_batches
 from thaw.images import PicturesFile
 from thaw.layout import Cell
 from thaw.metrics import score_predictions

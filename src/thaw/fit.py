@@ -9,28 +9,22 @@ one seed share the first head and the order of pictures, and phases that are equ
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from thaw.batches import batches, centre_view, normalise, random_stream, random_view
+from thaw.batches import random_stream
 from thaw.dataset import LabelledPictures
 from thaw.errors import TrainingError
+from thaw.feed import LAYERS, Batches, Feed, make_feed
 from thaw.images import PicturesFile
-from thaw.model import Classifier, set_trainable
+from thaw.model import Classifier
 from thaw.params import Phase, TrainingParams
 from thaw.progress import progress
-
-# The names of the random streams; a number stays with its purpose.
-_ORDER, _AUGMENTATION, _LAYERS = 1, 2, 3
-
-WARM_UP_SHARE = 0.1
-"""The share of a phase's steps in which the learning rate climbs; then it falls along half a cosine."""
+from thaw.recipe import build_optimizer, set_mode, warm_up_and_cosine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,26 +58,6 @@ class Fit:
     epochs: tuple[Epoch, ...]
     best: Epoch
     costs: tuple[PhaseCost, ...]
-
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Inputs, shape `(B, ...)`, and labels, shape `(B,)`, int64, on the model's device."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Feed:
-    """What a phase feeds to which part of the model; the only place where `head` and `all` differ."""
-
-    forward: Callable[[Tensor], Tensor]
-    """The whole model, or its head alone."""
-
-    train: Callable[[int], Batches]
-    """The number of an epoch -> its batches, in their random order."""
-
-    val: Callable[[], Batches]
-
-    steps: int
-    """How many batches an epoch of training has."""
 
 
 def fit(
@@ -120,7 +94,7 @@ def fit(
     best_state = _copy_state(model)
     for number, phase in enumerate(phases):
         started_s = time.perf_counter()
-        feed = _feed(model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed)
+        feed = make_feed(model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed)
         label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
         stale_epochs = 0
         with progress(label, total=phase.epochs * len(train.paths), unit="pictures") as bar:
@@ -155,7 +129,7 @@ def fit(
 def _train_epochs(
     model: Classifier,
     phase: Phase,
-    feed: _Feed,
+    feed: Feed,
     *,
     number: int,
     params: TrainingParams,
@@ -163,13 +137,13 @@ def _train_epochs(
     advance: Callable[[int], object],
 ) -> Iterator[Epoch]:
     """Train one phase, an epoch at each step of the iterator, and validate."""
-    optimizer = _build_optimizer(model, phase, params)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(phase.epochs * feed.steps))
+    optimizer = build_optimizer(model, phase, params)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_and_cosine(phase.epochs * feed.steps))
     for epoch in range(1, phase.epochs + 1):
         lr = optimizer.param_groups[0]["lr"]
         # Dropout and its kin draw from torch's global generator.
-        torch.manual_seed(int(random_stream(seed, _LAYERS, number, epoch).integers(2**63)))
-        _set_mode(model, phase, params)
+        torch.manual_seed(int(random_stream(seed, LAYERS, number, epoch).integers(2**63)))
+        set_mode(model, phase, params)
         train_loss, train_accuracy = _run_epoch(
             feed.forward, feed.train(epoch), lambda loss: _step(optimizer, schedule, loss), advance=advance
         )
@@ -186,69 +160,6 @@ def _train_epochs(
             val_loss=val_loss,
             val_accuracy=val_accuracy,
         )
-
-
-def _feed(
-    model: Classifier,
-    phase: Phase,
-    *,
-    number: int,
-    train: LabelledPictures,
-    val: LabelledPictures,
-    pictures: PicturesFile,
-    params: TrainingParams,
-    seed: int,
-) -> _Feed:
-    device = model.head.weight.device
-    steps = math.ceil(len(train.paths) / params.batch_size)
-
-    def order(epoch: int) -> list[int]:
-        shuffled = random_stream(seed, _ORDER, number, epoch).permutation(len(train.paths))
-        return [int(index) for index in shuffled]
-
-    def feature_batches(split: LabelledPictures, order: Sequence[int]) -> Batches:
-        for start in range(0, len(order), params.batch_size):
-            rows = order[start : start + params.batch_size]
-            yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
-
-    def augmented_batches(epoch: int) -> Batches:
-        def view(index: int) -> NDArray[np.uint8]:
-            random = random_stream(seed, _AUGMENTATION, number, epoch, index)
-            return random_view(pictures.read_pixels(train.paths[index]), model.preprocessing, random)
-
-        for rows, views in batches(order(epoch), view, batch_size=params.batch_size):
-            yield normalise(views, model.preprocessing, device), _labels(train, rows, device)
-
-    if phase.train == "head":
-        return _Feed(
-            forward=model.head,
-            train=lambda epoch: feature_batches(train, order(epoch)),
-            val=lambda: feature_batches(val, range(len(val.paths))),
-            steps=steps,
-        )
-    return _Feed(
-        forward=model,
-        train=augmented_batches,
-        val=lambda: picture_batches(model, val, pictures, batch_size=params.batch_size),
-        steps=steps,
-    )
-
-
-def picture_batches(
-    model: Classifier, split: LabelledPictures, pictures: PicturesFile, *, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures of a split in order, not augmented, as `Batches`."""
-    device = model.head.weight.device
-
-    def view(index: int) -> NDArray[np.uint8]:
-        return centre_view(pictures.read_pixels(split.paths[index]), model.preprocessing)
-
-    for rows, views in batches(range(len(split.paths)), view, batch_size=batch_size):
-        yield normalise(views, model.preprocessing, device), _labels(split, rows, device)
-
-
-def _labels(split: LabelledPictures, rows: Sequence[int], device: torch.device) -> Tensor:
-    return torch.from_numpy(split.labels[list(rows)]).to(device)
 
 
 def _run_epoch(
@@ -272,44 +183,11 @@ def _run_epoch(
     return losses / seen, hits / seen
 
 
-def _build_optimizer(model: Classifier, phase: Phase, params: TrainingParams) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) over what the phase trains; no decay of biases and norms."""
-    trained = set_trainable(model, phase.train)
-    return torch.optim.AdamW(
-        [
-            {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
-            {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=phase.lr,
-    )
-
-
-def _warm_up_and_cosine(steps: int) -> Callable[[int], float]:
-    """The factor of the learning rate at each of a phase's steps."""
-    warm_up = max(1, round(steps * WARM_UP_SHARE))
-
-    def factor(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-    return factor
-
-
 def _step(optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
     schedule.step()
-
-
-def _set_mode(model: Classifier, phase: Phase, params: TrainingParams) -> None:
-    """Training mode for an `all` phase, with BatchNorm's statistics as `params.batch_norm` says."""
-    model.train(phase.train == "all")
-    if params.batch_norm == "frozen_stats":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

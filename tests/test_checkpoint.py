@@ -2,15 +2,19 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING
+from thaw import layout
 from thaw.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -21,6 +25,13 @@ from thaw.checkpoint import (
     restore_optimizer,
     run_key,
 )
+from thaw.embed import embed_pictures
+from thaw.errors import TrainingError
+from thaw.layout import Cell
+from thaw.params import Phase
+from thaw.train import train_cell
+
+CELL = Cell("tiny", 0)
 
 POSITION = {"phase": 1, "epoch": 2, "losses": 0.1 + 0.2, "best": None}
 
@@ -72,14 +83,15 @@ def test_an_unreadable_checkpoint_is_put_aside_with_one_line(
     assert [file.name for file in tmp_path.iterdir()] == ["cell.unreadable"]
 
 
-def test_a_checkpoint_is_due_when_the_work_is_worth_it(tmp_path: Path) -> None:
-    rare = Checkpoints(path=tmp_path / "cell.safetensors", key="k", every_s=1e9)
-    assert rare.are_due(epoch_ended=True)
-    assert not rare.are_due(epoch_ended=False)
-    assert Checkpoints(path=rare.path, key="k", every_s=0.0).are_due(epoch_ended=False)
-    rare.save(checkpoint())
+def test_a_checkpoint_is_due_when_the_work_is_worth_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(path=tmp_path / "cell.safetensors", key="k")
+    assert checkpoints.are_due(epoch_ended=True)
+    assert not checkpoints.are_due(epoch_ended=False)
+    monkeypatch.setattr("thaw.checkpoint.EVERY_S", 0.0)
+    assert checkpoints.are_due(epoch_ended=False)
+    checkpoints.save(checkpoint())
     # Nothing has been computed since.
-    assert not rare.are_due(epoch_ended=True)
+    assert not checkpoints.are_due(epoch_ended=True)
 
 
 def test_the_key_changes_with_each_fact() -> None:
@@ -153,3 +165,69 @@ def test_a_second_signal_ends_the_work_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGTERM
     assert done.stdout == ""
+
+
+def test_a_training_that_is_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one() -> None:
+    command = [sys.executable, "bench/kill_training.py", "--kills", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 kills" in done.stdout
+
+
+@pytest.fixture
+def train(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Trains a small cell in this process, which gets a SIGTERM after so many steps."""
+    embed_pictures(
+        backbone=TINY_BACKBONE, batch_size=5, pictures=layout.PICTURES, features=layout.FEATURES, cost=layout.EMBED_COST
+    )
+
+    def train(*, stop_after_steps: int | None = None, lr: float = 0.01) -> None:
+        steps, step = 0, torch.optim.lr_scheduler.LRScheduler.step
+
+        def counted_step(self: torch.optim.lr_scheduler.LRScheduler) -> None:
+            nonlocal steps
+            step(self)
+            steps += 1
+            if steps == stop_after_steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        phases = [Phase(train="all", epochs=3, lr=lr)]
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.optim.lr_scheduler.LRScheduler, "step", counted_step)
+            train_cell(CELL, phases=phases, backbone=TINY_BACKBONE, training=TINY_TRAINING)
+
+    return train
+
+
+def trained_bytes() -> list[bytes]:
+    return [path.read_bytes() for path in (CELL.model / "model.safetensors", CELL.model / "model.json", CELL.history)]
+
+
+def test_sigterm_within_an_epoch_is_one_sentence_and_the_next_try_goes_on(train: Callable[..., None]) -> None:
+    train()
+    undisturbed = trained_bytes()
+    shutil.rmtree(CELL.model)
+    # 12 pictures in batches of 4: the schedule steps once when it is made, and then after each batch.
+    with pytest.raises(TrainingError, match=r"^tiny-0: stopped by SIGTERM in phase 0, epoch 2, batch 2; run the same"):
+        train(stop_after_steps=6)
+    assert CELL.checkpoint.exists()
+    assert not CELL.model.exists()
+    train()
+    assert trained_bytes() == undisturbed
+    assert not CELL.checkpoint.exists()
+
+
+def test_a_resumed_run_does_no_batch_twice(train: Callable[..., None]) -> None:
+    with pytest.raises(TrainingError, match="epoch 3, batch 1"):
+        train(stop_after_steps=8)
+    # Two batches and the schedule's own step are left, so no signal comes.
+    train(stop_after_steps=4)
+
+
+def test_a_changed_parameter_does_not_go_on_from_the_old_run(train: Callable[..., None]) -> None:
+    train(lr=0.02)
+    undisturbed = trained_bytes()
+    with pytest.raises(TrainingError, match="stopped by SIGTERM"):
+        train(stop_after_steps=6, lr=0.01)
+    train(lr=0.02)
+    assert trained_bytes() == undisturbed

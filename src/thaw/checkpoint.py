@@ -58,15 +58,13 @@ class Checkpoints:
     key: str
     """Of the run, by `run_key`."""
 
-    every_s: float = EVERY_S
-
     _saved_s: float = field(default_factory=time.perf_counter, init=False)
     _cost_s: float = field(default=0.0, init=False)
 
     def are_due(self, *, epoch_ended: bool) -> bool:
         """Whether there is so much unsaved work that a checkpoint is worth what writing it costs."""
         unsaved_s = time.perf_counter() - self._saved_s
-        return unsaved_s >= WORK_PER_COST * self._cost_s and (epoch_ended or unsaved_s >= self.every_s)
+        return unsaved_s >= WORK_PER_COST * self._cost_s and (epoch_ended or unsaved_s >= EVERY_S)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write `checkpoint` over the last one."""

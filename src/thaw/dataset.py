@@ -1,6 +1,7 @@
 """splits.csv and features -> the pictures of one split, with their labels and features."""
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,13 @@ class LabelledPictures:
 
     features: Features
     """Shape `(N, width)`, float32."""
+
+    def fingerprint(self) -> str:
+        """A hash over all of it."""
+        digest = hashlib.blake2b("\0".join(self.paths).encode())
+        for array in (self.labels, self.features):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,13 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def describe_device() -> dict[str, str | int]:
+    """What computes: with another GPU, or another number of threads, the same inputs can give other bytes."""
+    device = choose_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {"device": name, "threads": torch.get_num_threads()}
+
+
 def make_deterministic() -> None:
     """Let torch use only algorithms that give the same bytes every time; it raises where it has none.
 

@@ -33,8 +33,8 @@ class Feed:
     forward: Callable[[Tensor], Tensor]
     """The whole model, or its head alone."""
 
-    train: Callable[[int], Batches]
-    """The number of an epoch -> its batches, in their random order."""
+    train: Callable[[int, int], Batches]
+    """The number of an epoch, and how many batches to leave out -> the others, in the epoch's random order."""
 
     val: Callable[[], Batches]
 
@@ -57,27 +57,27 @@ def make_feed(
     device = model.head.weight.device
     steps = math.ceil(len(train.paths) / params.batch_size)
 
-    def order(epoch: int) -> list[int]:
+    def order(epoch: int, batches_done: int) -> list[int]:
         shuffled = random_stream(seed, ORDER, number, epoch).permutation(len(train.paths))
-        return [int(index) for index in shuffled]
+        return [int(index) for index in shuffled[batches_done * params.batch_size :]]
 
     def feature_batches(split: LabelledPictures, order: Sequence[int]) -> Batches:
         for start in range(0, len(order), params.batch_size):
             rows = order[start : start + params.batch_size]
             yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
 
-    def augmented_batches(epoch: int) -> Batches:
+    def augmented_batches(epoch: int, batches_done: int) -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
             random = random_stream(seed, AUGMENTATION, number, epoch, index)
             return random_view(pictures.read_pixels(train.paths[index]), model.preprocessing, random)
 
-        for rows, views in batches(order(epoch), view, batch_size=params.batch_size):
+        for rows, views in batches(order(epoch, batches_done), view, batch_size=params.batch_size):
             yield normalise(views, model.preprocessing, device), _labels(train, rows, device)
 
     if phase.train == "head":
         return Feed(
             forward=model.head,
-            train=lambda epoch: feature_batches(train, order(epoch)),
+            train=lambda epoch, batches_done: feature_batches(train, order(epoch, batches_done)),
             val=lambda: feature_batches(val, range(len(val.paths))),
             steps=steps,
         )

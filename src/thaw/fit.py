@@ -8,47 +8,32 @@ one seed share the first head and the order of pictures, and phases that are equ
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from thaw.batches import random_stream
+from thaw.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    generator_tensors,
+    noted_signals,
+    optimizer_tensors,
+    restore_generators,
+    restore_optimizer,
+)
 from thaw.dataset import LabelledPictures
 from thaw.errors import TrainingError
-from thaw.feed import LAYERS, Batches, Feed, make_feed
+from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import Phase, TrainingParams
-from thaw.progress import progress
+from thaw.progress import Progress, progress
 from thaw.recipe import build_optimizer, set_mode, warm_up_and_cosine
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One row of the history."""
-
-    phase: int
-    train: Literal["head", "all"]
-    epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseCost:
-    """What one phase took; pictures per second counts training pictures, validation time included."""
-
-    train: Literal["head", "all"]
-    epochs: int
-    seconds: float
-    pictures_per_second: float
+from thaw.standing import Epoch, PhaseCost, Standing, Sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +43,9 @@ class Fit:
     epochs: tuple[Epoch, ...]
     best: Epoch
     costs: tuple[PhaseCost, ...]
+
+    earlier_seconds: float
+    """What tries took that were killed, up to their last checkpoint; `costs` counts it too."""
 
 
 def fit(
@@ -70,6 +58,7 @@ def fit(
     pictures: PicturesFile,
     params: TrainingParams,
     seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train `model` phase by phase; it ends with the weights of the epoch with the lowest validation loss.
 
@@ -84,110 +73,166 @@ def fit(
         pictures: the archive that holds the pictures of both; read by `all` phases alone.
         params: what the phases share.
         seed: names all that is random.
+        checkpoints: where a run that was killed goes on from, with the same bytes as without the kill; removing the
+            last one is the caller's, once the model is safe. None keeps nothing.
 
     Raises:
-        TrainingError: the loss is not finite; names the run, the phase and the epoch.
+        TrainingError: the loss is not finite, or SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
     """
-    history: list[Epoch] = []
-    costs: list[PhaseCost] = []
-    best: Epoch | None = None
-    best_state = _copy_state(model)
-    for number, phase in enumerate(phases):
-        started_s = time.perf_counter()
-        feed = make_feed(model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed)
-        label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
-        stale_epochs = 0
-        with progress(label, total=phase.epochs * len(train.paths), unit="pictures") as bar:
-            for epoch in _train_epochs(model, phase, feed, number=number, params=params, seed=seed, advance=bar.update):
-                history.append(epoch)
-                bar.set_postfix_str(f"val loss {epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.1%}")
-                if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.val_loss)):
-                    raise TrainingError(
-                        f"{name}: the loss is not finite in phase {number} ({phase.train}), epoch {epoch.epoch}; "
-                        f"lower variants.{name.rpartition('-')[0]}.{number}.lr, which is {phase.lr:g}"
-                    )
-                stale_epochs += 1
-                if best is None or epoch.val_loss < best.val_loss:
-                    best, best_state, stale_epochs = epoch, _copy_state(model), 0
-                if stale_epochs == params.patience_epochs:
-                    break
-        model.load_state_dict(best_state)
-        seconds = time.perf_counter() - started_s
-        epochs = history[-1].epoch
-        costs.append(
-            PhaseCost(
-                train=phase.train,
-                epochs=epochs,
-                seconds=seconds,
-                pictures_per_second=epochs * len(train.paths) / seconds,
+    run = _Run(name=name, model=model, best_state=_copy_state(model), checkpoints=checkpoints)
+    saved = run.resume()
+    earlier_seconds = run.standing.seconds
+    with noted_signals() as run.stopped_by:
+        for number in range(run.standing.phase, len(phases)):
+            phase = phases[number]
+            feed = make_feed(
+                model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed
             )
-        )
+            optimizer = build_optimizer(model, phase, params)
+            schedule = LambdaLR(optimizer, warm_up_and_cosine(phase.epochs * feed.steps))
+            run.begin_phase(optimizer, schedule, saved)
+            saved = None
+            label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
+            done = (run.standing.epoch - 1) * len(train.paths) + run.standing.sums.pictures
+            with progress(label, total=phase.epochs * len(train.paths), unit="pictures", done=done) as bar:
+                while not run.standing.is_over(phase, patience_epochs=params.patience_epochs):
+                    _train_epoch(run, phase, feed, params=params, seed=seed, bar=bar)
+            model.load_state_dict(run.best_state)
+            run.standing.end_phase(phase, pictures=len(train.paths))
+    history, best = run.standing.history, run.standing.best
     assert best is not None
-    return Fit(epochs=tuple(history), best=best, costs=tuple(costs))
+    return Fit(
+        epochs=tuple(history),
+        best=history[best],
+        costs=tuple(run.standing.costs),
+        earlier_seconds=earlier_seconds,
+    )
 
 
-def _train_epochs(
-    model: Classifier,
-    phase: Phase,
-    feed: Feed,
-    *,
-    number: int,
-    params: TrainingParams,
-    seed: int,
-    advance: Callable[[int], object],
-) -> Iterator[Epoch]:
-    """Train one phase, an epoch at each step of the iterator, and validate."""
-    optimizer = build_optimizer(model, phase, params)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_and_cosine(phase.epochs * feed.steps))
-    for epoch in range(1, phase.epochs + 1):
-        lr = optimizer.param_groups[0]["lr"]
-        # Dropout and its kin draw from torch's global generator.
-        torch.manual_seed(int(random_stream(seed, LAYERS, number, epoch).integers(2**63)))
-        set_mode(model, phase, params)
-        train_loss, train_accuracy = _run_epoch(
-            feed.forward, feed.train(epoch), lambda loss: _step(optimizer, schedule, loss), advance=advance
+@dataclass(kw_only=True)
+class _Run:
+    """All that changes while a model is trained."""
+
+    name: str
+    model: Classifier
+    best_state: dict[str, Tensor]
+    checkpoints: Checkpoints | None
+
+    standing: Standing = field(default_factory=Standing)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    schedule: LambdaLR = field(init=False)
+
+    stopped_by: Callable[[], str | None] = field(init=False)
+    """The name of the signal that came, if one did."""
+
+    def resume(self) -> Checkpoint | None:
+        """Go to where the last checkpoint was, if there is one; `begin_phase` does the rest."""
+        saved = self.checkpoints.load() if self.checkpoints is not None else None
+        if saved is not None:
+            self.standing = Standing.from_json(saved.position["standing"])
+            self.best_state = _named("best", saved.tensors)
+            self.model.load_state_dict(_named("model", saved.tensors))
+        return saved
+
+    def begin_phase(self, optimizer: torch.optim.Optimizer, schedule: LambdaLR, saved: Checkpoint | None) -> None:
+        """Learn with a new optimiser; give it the memory of the one in `saved`."""
+        self.optimizer, self.schedule = optimizer, schedule
+        if saved is not None:
+            facts = saved.position["schedule"]
+            restore_optimizer(optimizer, _named("optimizer", saved.tensors), learning_rates=facts["_last_lr"])
+            schedule.load_state_dict(facts)
+            restore_generators(_named("generator", saved.tensors))
+
+    def learn(self, loss: Tensor) -> None:
+        """Make one step against the gradient of `loss`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+
+    def keep(self, *, epoch_ended: bool = False) -> None:
+        """Save a checkpoint if one is due, or if a signal has come; then raise TrainingError."""
+        signal, standing = self.stopped_by(), self.standing
+        if self.checkpoints is not None and (signal or self.checkpoints.are_due(epoch_ended=epoch_ended)):
+            self.checkpoints.save(self._checkpoint())
+        if signal:
+            place = f"in phase {standing.phase}, epoch {standing.epoch}, batch {standing.batch}"
+            then = "go on from there" if self.checkpoints is not None else "start again"
+            raise TrainingError(f"{self.name}: stopped by {signal} {place}; run the same command to {then}")
+
+    def _checkpoint(self) -> Checkpoint:
+        parts = {
+            "model": self.model.state_dict(),
+            "best": self.best_state,
+            "optimizer": optimizer_tensors(self.optimizer),
+            # Dropout and its kin draw from torch's global generator.
+            "generator": generator_tensors(),
+        }
+        return Checkpoint(
+            position={"standing": self.standing.to_json(), "schedule": self.schedule.state_dict()},
+            tensors={f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()},
         )
-        model.eval()
-        with torch.inference_mode():
-            val_loss, val_accuracy = _run_epoch(feed.forward, feed.val())
-        yield Epoch(
-            phase=number,
-            train=phase.train,
-            epoch=epoch,
-            lr=lr,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-        )
 
 
-def _run_epoch(
-    forward: Callable[[Tensor], Tensor],
-    epoch_batches: Batches,
-    learn: Callable[[Tensor], None] | None = None,
-    *,
-    advance: Callable[[int], object] = lambda _: None,
-) -> tuple[float, float]:
-    """Mean loss and accuracy over the pictures of an epoch, learning from each batch if there is something to learn."""
-    losses, hits, seen = 0.0, 0, 0
-    for inputs, labels in epoch_batches:
-        logits = forward(inputs)  # (B, classes)
+def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint, by their own names."""
+    return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
+
+
+def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams, seed: int, bar: Progress) -> None:
+    """Train one epoch, or what is left of it, and validate."""
+    standing = run.standing
+    if standing.batch == 0:
+        standing.lr = run.optimizer.param_groups[0]["lr"]
+        torch.manual_seed(int(random_stream(seed, LAYERS, standing.phase, standing.epoch).integers(2**63)))
+    set_mode(run.model, phase, params)
+    for inputs, labels in feed.train(standing.epoch, standing.batch):
+        logits = feed.forward(inputs)  # (B, classes)
         loss = nn.functional.cross_entropy(logits, labels)
-        if learn is not None:
-            learn(loss)
-        losses += loss.item() * len(labels)
-        hits += int((logits.argmax(dim=1) == labels).sum())
-        seen += len(labels)
-        advance(len(labels))
-    return losses / seen, hits / seen
+        run.learn(loss)
+        standing.sums.add(loss=loss.item(), hits=_hits(logits, labels), pictures=len(labels))
+        standing.batch += 1
+        bar.update(len(labels))
+        run.keep()
+    val = _validate(run, feed)
+    epoch = Epoch(
+        phase=standing.phase,
+        train=phase.train,
+        epoch=standing.epoch,
+        lr=standing.lr,
+        train_loss=standing.sums.mean_loss,
+        train_accuracy=standing.sums.accuracy,
+        val_loss=val.mean_loss,
+        val_accuracy=val.accuracy,
+    )
+    bar.set_postfix_str(f"val loss {epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.1%}")
+    if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.val_loss)):
+        raise TrainingError(
+            f"{run.name}: the loss is not finite in phase {epoch.phase} ({phase.train}), epoch {epoch.epoch}; "
+            f"lower variants.{run.name.rpartition('-')[0]}.{epoch.phase}.lr, which is {phase.lr:g}"
+        )
+    if standing.end_epoch(epoch):
+        run.best_state = _copy_state(run.model)
+    run.keep(epoch_ended=True)
 
 
-def _step(optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    schedule.step()
+def _validate(run: _Run, feed: Feed) -> Sums:
+    """Sums over the validation split."""
+    sums = Sums()
+    run.model.eval()
+    with torch.inference_mode():
+        for inputs, labels in feed.val():
+            logits = feed.forward(inputs)  # (B, classes)
+            loss = nn.functional.cross_entropy(logits, labels)
+            sums.add(loss=loss.item(), hits=_hits(logits, labels), pictures=len(labels))
+            # Validation changes nothing: a run that is stopped here goes on from its beginning.
+            run.keep()
+    return sums
+
+
+def _hits(logits: Tensor, labels: Tensor) -> int:
+    """How many pictures are taken for what they are."""
+    return int((logits.argmax(dim=1) == labels).sum())
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ import torch
 from thaw import layout
 from thaw.atomic import new_file, new_folder, write_json
 from thaw.backbones import build_backbone
+from thaw.checkpoint import Checkpoints, run_key
 from thaw.dataset import read_assignment
-from thaw.device import choose_device, make_deterministic, peak_memory_mib
+from thaw.device import choose_device, describe_device, make_deterministic, memory_explained, peak_memory_mib
 from thaw.embed import read_features
 from thaw.fit import Fit, fit, history_rows
 from thaw.images import PicturesFile
@@ -31,17 +32,35 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
     pretrained = build_backbone(backbone)
     table.require_made_by(pretrained)
     classifier = Classifier(pretrained, classes=assignment.classes, seed=cell.seed).to(device)
+    train = assignment.select("train", features=table, classes=assignment.classes)
+    val = assignment.select("val", features=table, classes=assignment.classes)
     with PicturesFile(layout.PICTURES) as archive:
-        result = fit(
-            classifier,
-            phases,
-            name=str(cell),
-            train=assignment.select("train", features=table, classes=assignment.classes),
-            val=assignment.select("val", features=table, classes=assignment.classes),
-            pictures=archive,
-            params=training,
-            seed=cell.seed,
+        key = run_key(
+            {
+                "cell": cell,
+                "phases": [phase.model_dump() for phase in phases],
+                "training": training.model_dump(),
+                "backbone": [backbone.model_dump(), table.backbone_sha256],
+                "data": [train.fingerprint(), val.fingerprint(), archive.fingerprint()],
+                "device": describe_device(),
+            }
         )
+        checkpoints = Checkpoints(path=cell.checkpoint, key=key)
+        with memory_explained(
+            f"training on {training.batch_size} pictures of {backbone.image_size_px} px at once",
+            remedy="set training.batch_size, or backbone.image_size_px, to less",
+        ):
+            result = fit(
+                classifier,
+                phases,
+                name=str(cell),
+                train=train,
+                val=val,
+                pictures=archive,
+                params=training,
+                seed=cell.seed,
+                checkpoints=checkpoints,
+            )
     trained = max(count_parameters(p for _, p in set_trainable(classifier, phase.train)) for phase in phases)
     facts = {
         "variant": cell.variant,
@@ -60,7 +79,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
         {
             "started_at_unix_s": started_at_unix_s,
             "provenance": _provenance(),
-            "train_seconds": time.perf_counter() - started_s,
+            "train_seconds": time.perf_counter() - started_s + result.earlier_seconds,
             "pictures_per_second": sum(c.pictures_per_second * c.seconds for c in result.costs)
             / sum(c.seconds for c in result.costs),
             "peak_memory_mib": peak_memory_mib(device),
@@ -69,6 +88,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
             "phases": [asdict(phase_cost) for phase_cost in result.costs],
         },
     )
+    checkpoints.remove()
 
 
 def _write_history(path: Path, result: Fit) -> None:

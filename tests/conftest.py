@@ -15,7 +15,19 @@ from thaw.params import BackboneParams, Params, TrainingParams, load_params
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY_BACKBONE = BackboneParams(name="mobilenet_v3_small", weights="none", blocks=2, image_size_px=32)
-TINY_TRAINING = TrainingParams(batch_size=4, weight_decay=0.01, patience_epochs=5, batch_norm="frozen_stats")
+TINY_TRAINING = TrainingParams(
+    batch_size=4,
+    accumulate_batches=1,
+    optimizer="adamw",
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=0.01,
+    warm_up_share=0.1,
+    label_smoothing=0.0,
+    mixup_alpha=0.0,
+    patience_epochs=5,
+    batch_norm="frozen_stats",
+)
 
 
 @pytest.fixture(scope="session")

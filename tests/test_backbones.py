@@ -33,6 +33,16 @@ def test_widths_and_parameter_counts(name: str, width: int, parameters: int) -> 
     assert not backbone.module.training
 
 
+@pytest.mark.parametrize("blocks", [None, 3])
+@pytest.mark.parametrize("name", [EMBEDDED, "resnet18", "mobilenet_v3_small", "densenet121", "convnext_atto"])
+def test_each_parameter_is_in_exactly_one_block(name: str, blocks: int | None) -> None:
+    backbone = build_backbone(params(name, blocks=blocks))
+    in_blocks = [parameter for block in backbone.blocks for parameter in block.parameters]
+    assert sorted(in_blocks) == sorted(name for name, _ in backbone.module.named_parameters())
+    assert len({block.name for block in backbone.blocks}) == len(backbone.blocks)
+    assert blocks is None or len(backbone.blocks) == blocks
+
+
 def test_the_embedded_weights_are_imagenets() -> None:
     # The pretrained network knows a drawing of nothing from a drawing of something: features differ, and are not those
     # of random weights, which at this depth hardly depend on the picture.

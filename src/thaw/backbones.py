@@ -1,9 +1,12 @@
 """A name -> a pretrained backbone: pictures in, one feature vector each out, and how it wants its pictures."""
 
+import copy
+import difflib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +24,11 @@ EMBEDDED = "tf_efficientnet_lite0"
 
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
+_TIMM_FIRST = ("convnext", "densenet", "inception_v3")
+"""A name that both libraries have means torchvision's network, but in these families, which only timm's can cut."""
 
-_MADE_OF_BLOCKS = ("resnet", "resnext", "wide_resnet", "mobilenet_v", "efficientnet_", "vgg", "alexnet", "squeezenet")
-"""torchvision's families whose feature extractor is a chain of blocks that ends in a map; timm has the others."""
+_UNCUT, _TAIL = "network", "tail"
+"""The one block of a network that cannot be cut, and what comes after the last of timm's features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,16 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """A piece of a backbone: what `backbone.blocks` counts, and the unit in which a backbone is thawed."""
+
+    name: str
+
+    parameters: tuple[str, ...]
+    """As in `Backbone.module.named_parameters()`; empty for a block without any, such as a ReLU of a VGG."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A feature extractor and all that its users have to know about it."""
 
@@ -53,6 +68,9 @@ class Backbone:
 
     module: nn.Module
     """Pictures, shape `(B, 3, S, S)`, float32, normalised -> features, shape `(B, width)`, float32."""
+
+    blocks: tuple[Block, ...]
+    """From input to output; each parameter is in exactly one. A network that cannot be cut is one block."""
 
     width: int
     """How many features a picture has."""
@@ -72,37 +90,85 @@ class _Pooled(nn.Module):
         return maps.mean(dim=(2, 3))
 
 
+class _CutTimm(nn.Module):
+    """A network of timm up to one of its features, then the mean over the map: `(B, 3, S, S)` -> `(B, width)`."""
+
+    def __init__(self, network: Any, *, feature: int) -> None:
+        super().__init__()
+        network.prune_intermediate_layers([feature], prune_norm=True)
+        self.network = network
+        self.feature = feature
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        maps: Tensor  # (B, width, H, W)
+        (maps,) = self.network.forward_intermediates(
+            pictures, indices=[self.feature], stop_early=True, intermediates_only=True
+        )
+        return maps.mean(dim=(2, 3))
+
+
+def backbone_names() -> list[str]:
+    """All that `backbone.name` can be, sorted; timm's also with a tag for other weights (`resnet50d.ra2_in1k`)."""
+    return sorted({*_torchvision_names(), *timm.list_models(), *timm.list_pretrained()})
+
+
+def library_of(name: str) -> Literal["torchvision", "timm"]:
+    """Which library a backbone's name means.
+
+    Raises:
+        ConfigError: neither library has a classification model of that name; the message suggests the nearest.
+    """
+    in_timm = name in timm.list_models() or name in timm.list_pretrained()
+    if name in _torchvision_names() and not (in_timm and name.startswith(_TIMM_FIRST)):
+        return "torchvision"
+    if in_timm:
+        return "timm"
+    nearest = difflib.get_close_matches(name, backbone_names(), n=3) or [EMBEDDED, "resnet18", "mobilenet_v3_small"]
+    raise ConfigError(
+        f"backbone.name: neither torchvision nor timm has a classification model {name!r}; did you mean "
+        f"{' or '.join(nearest)}? (`thaw backbones` lists all)"
+    )
+
+
+def _torchvision_names() -> list[str]:
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
 def build_backbone(params: BackboneParams) -> Backbone:
     """Build the backbone that `params` names, with its weights, in eval mode.
 
     Raises:
         ConfigError: there is no such backbone, its weights cannot be had or do not fit, or it has fewer blocks.
     """
+    build = {"torchvision": _build_from_torchvision, "timm": _build_from_timm}[library_of(params.name)]
     # Weights that are not loaded are random; all stages must build the same ones.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if params.name in torchvision.models.list_models() and params.name.startswith(_MADE_OF_BLOCKS):
-            return _build_from_torchvision(params)
-        if params.name in timm.list_models():
-            return _build_from_timm(params)
-    raise ConfigError(
-        f"backbone.name: neither timm nor torchvision has a classification model {params.name!r}; try {EMBEDDED}, "
-        "resnet18, resnet50, mobilenet_v2 or mobilenet_v3_small"
-    )
+        return build(params)
 
 
 def _build_from_torchvision(params: BackboneParams) -> Backbone:
     entry = torchvision.models.get_model_weights(params.name)["DEFAULT"]
-    network = torchvision.models.get_model(params.name, weights=None)
+    network = torchvision.models.get_model(params.name, weights=None, **_torchvision_options(params.name, entry))
+    pieces = _named_blocks(network)
     if params.weights == "imagenet":
         _load_state(network, _download(params.name, lambda: entry.get_state_dict(check_hash=True)), params=params)
     elif params.weights != "none":
-        _load_state(network, _read_weights(Path(params.weights)), params=params, classifiers=("fc.", "classifier."))
+        classifiers = ("fc.", "classifier.") if pieces else (f"{_last_layer(network)}.", "aux")
+        _load_state(network, _read_weights(Path(params.weights)), params=params, classifiers=classifiers)
+    kept = _count_kept(params, list(pieces) or [_UNCUT])
+    module = _Pooled(OrderedDict(list(pieces.items())[:kept])) if pieces else _strip_classifier(network)
+    parameters = [name for name, _ in module.named_parameters()]
+    blocks = [
+        Block(name=piece, parameters=tuple(name for name in parameters if name.startswith(f"blocks.{piece}.")))
+        for piece in list(pieces)[:kept]
+    ] or [Block(name=_UNCUT, parameters=tuple(parameters))]
     preset = entry.transforms()
-    module = _Pooled(_keep_first(_named_blocks(network), params=params))
     return _describe(
         params,
         module,
+        blocks,
         crop_share=preset.crop_size[0] / preset.resize_size[0],
         interpolation=preset.interpolation.value,
         mean=tuple(preset.mean),
@@ -110,30 +176,69 @@ def _build_from_torchvision(params: BackboneParams) -> Backbone:
     )
 
 
+def _torchvision_options(name: str, entry: Any) -> dict[str, Any]:
+    """What a network has to be built with so that its ImageNet weights fit and see what they were trained on."""
+    if name.startswith("vit_"):
+        return {"image_size": entry.transforms().crop_size[0]}
+    return {"init_weights": False, "transform_input": True} if name == "googlenet" else {}
+
+
 def _named_blocks(network: nn.Module) -> "OrderedDict[str, nn.Module]":
-    """The feature extractor of a torchvision network as blocks in order: `features` as they stand, or ResNet stages."""
-    features = getattr(network, "features", None)
-    if isinstance(features, nn.Sequential):
-        return OrderedDict((f"features_{key}", block) for key, block in features.named_children())
-    assert isinstance(network, torchvision.models.ResNet)
-    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-    stages = {stage: getattr(network, stage) for stage in ("layer1", "layer2", "layer3", "layer4")}
-    return OrderedDict({"stem": stem, **stages})
+    """The feature extractor of a torchvision network as a chain of blocks that ends in a map; empty if it is none."""
+    models = torchvision.models
+    match network:
+        case models.ResNet():
+            stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+            stages = {stage: getattr(network, stage) for stage in ("layer1", "layer2", "layer3", "layer4")}
+            return OrderedDict({"stem": stem, **stages})
+        case models.ShuffleNetV2():
+            stem = nn.Sequential(network.conv1, network.maxpool)
+            stages = {stage: getattr(network, stage) for stage in ("stage2", "stage3", "stage4", "conv5")}
+            return OrderedDict({"stem": stem, **stages})
+        case models.RegNet():
+            return OrderedDict({"stem": network.stem, **dict(network.trunk_output.named_children())})
+        case models.MNASNet():
+            return OrderedDict((f"layers_{key}", block) for key, block in network.layers.named_children())
+        case (
+            models.AlexNet()
+            | models.EfficientNet()
+            | models.MobileNetV2()
+            | models.MobileNetV3()
+            | models.SqueezeNet()
+            | models.VGG()
+        ):
+            return OrderedDict((f"features_{key}", block) for key, block in network.features.named_children())
+    return OrderedDict()
 
 
-def _keep_first(blocks: "OrderedDict[str, nn.Module]", *, params: BackboneParams) -> "OrderedDict[str, nn.Module]":
-    if params.blocks is not None and params.blocks > len(blocks):
+def _strip_classifier(network: nn.Module) -> nn.Module:
+    """Let a torchvision network end in what its last layer saw, shape `(B, width)`."""
+    parent, _, last = _last_layer(network).rpartition(".")
+    setattr(network.get_submodule(parent), last, nn.Identity())
+    if isinstance(network, torchvision.models.GoogLeNet):
+        network.aux1, network.aux2, network.aux_logits = None, None, False
+    return network
+
+
+def _last_layer(network: nn.Module) -> str:
+    """The dotted name of the layer that tells ImageNet's classes apart."""
+    name = next(name for name in ("fc", "classifier", "head", "heads") if hasattr(network, name))
+    layer = network.get_submodule(name)
+    return f"{name}.{[key for key, _ in layer.named_children()][-1]}" if isinstance(layer, nn.Sequential) else name
+
+
+def _count_kept(params: BackboneParams, names: Sequence[str]) -> int:
+    """How many of the named blocks are kept."""
+    if params.blocks is not None and params.blocks > len(names):
+        if len(names) == 1:
+            raise ConfigError(f"backbone.blocks: {params.name} is one block and cannot be cut; write null")
         raise ConfigError(
-            f"backbone.blocks: {params.name} has {len(blocks)} blocks ({', '.join(blocks)}), got {params.blocks}"
+            f"backbone.blocks: {params.name} has {len(names)} blocks ({', '.join(names)}), got {params.blocks}"
         )
-    return OrderedDict(list(blocks.items())[: params.blocks])
+    return params.blocks or len(names)
 
 
 def _build_from_timm(params: BackboneParams) -> Backbone:
-    if params.blocks is not None:
-        raise ConfigError(
-            f"backbone.blocks: only torchvision's networks can be cut, and {params.name} is timm's; write null"
-        )
     network = timm.create_model(params.name, pretrained=False)
     if params.weights == "imagenet" and params.name == EMBEDDED:
         _load_state(network, _embedded_state(network), params=params)
@@ -143,9 +248,18 @@ def _build_from_timm(params: BackboneParams) -> Backbone:
         _load_state(network, _read_weights(Path(params.weights)), params=params, classifiers=_classifiers_of(network))
     config = timm.data.resolve_data_config(model=network)
     network.reset_classifier(0)
+    blocks = _timm_blocks(network)
+    kept = _count_kept(params, [block.name for block in blocks])
+    if kept < len(blocks):
+        network = _CutTimm(network, feature=kept - 1)
+        blocks = [
+            Block(name=block.name, parameters=tuple(f"network.{name}" for name in block.parameters))
+            for block in blocks[:kept]
+        ]
     return _describe(
         params,
         network,
+        blocks,
         crop_share=config["crop_pct"],
         interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
         mean=config["mean"],
@@ -153,9 +267,40 @@ def _build_from_timm(params: BackboneParams) -> Backbone:
     )
 
 
+def _timm_blocks(network: Any) -> list[Block]:
+    """Blocks that end where timm's feature info says that a network has features, and what comes after the last.
+
+    A block holds what `prune_intermediate_layers` keeps for its feature but not for the one before. A network that
+    timm cannot prune so (CrossViT has two branches, HRNet's stages are not separable) is one block.
+    """
+    names = [feature["module"] or "stem" for feature in network.feature_info]
+    rest = [name for name, _ in network.named_parameters()]
+    # The copy shares all tensors.
+    pruned = copy.deepcopy(network, {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())})
+    blocks: list[Block] = []
+    for feature, following in reversed(list(enumerate([*names[1:], _TAIL]))):
+        pruned.prune_intermediate_layers([feature], prune_norm=True)
+        kept = {name for name, _ in pruned.named_parameters()}
+        blocks.insert(0, Block(name=following, parameters=tuple(name for name in rest if name not in kept)))
+        rest = [name for name in rest if name in kept]
+    blocks.insert(0, Block(name=names[0], parameters=tuple(rest)))
+    if not blocks[-1].parameters:
+        blocks.pop()
+    if all(_holds_what_it_names(block, blocks) for block in blocks):
+        return blocks
+    return [Block(name=_UNCUT, parameters=tuple(name for name, _ in network.named_parameters()))]
+
+
+def _holds_what_it_names(block: Block, blocks: Sequence[Block]) -> bool:
+    """Whether no other block has a parameter of the module that `block` is named after."""
+    others = [name for other in blocks if other is not block for name in other.parameters]
+    return not any(name.startswith(f"{block.name}.") for name in others)
+
+
 def _describe(
     params: BackboneParams,
     module: nn.Module,
+    blocks: Sequence[Block],
     *,
     crop_share: float,
     interpolation: Literal["bilinear", "bicubic"],
@@ -176,6 +321,7 @@ def _describe(
     return Backbone(
         name=params.name,
         module=module.to(memory_format=torch.channels_last),
+        blocks=tuple(blocks),
         width=width,
         preprocessing=Preprocessing(
             image_size_px=size_px,

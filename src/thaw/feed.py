@@ -4,14 +4,13 @@ What is random comes from generators named by seed, purpose, phase and epoch (an
 variants of one seed see the pictures in the same order.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from thaw.batches import batches, centre_view, normalise, random_stream, random_view
 from thaw.dataset import LabelledPictures
@@ -19,11 +18,14 @@ from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import Phase, TrainingParams
 
-ORDER, AUGMENTATION, LAYERS = 1, 2, 3
+ORDER, AUGMENTATION, LAYERS, MIXUP = 1, 2, 3, 4
 """The names of the random streams of training; a number stays with its purpose."""
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-"""Inputs, shape `(B, ...)`, and labels, shape `(B,)`, int64, on the model's device."""
+"""Inputs, shape `(B, ...)`, float32, and targets, on the model's device.
+
+Targets are labels, shape `(B,)`, int64, or, where mixup is on, shares of the classes, shape `(B, classes)`, float32.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class Feed:
 
     val: Callable[[], Batches]
 
-    steps: int
-    """How many batches an epoch of training has."""
+    pictures: int
+    """How many pictures an epoch of training has."""
 
 
 def make_feed(
@@ -55,7 +57,6 @@ def make_feed(
 ) -> Feed:
     """What the phase `number` of a variant, counted from 0, feeds; see `fit` for the other arguments."""
     device = model.head.weight.device
-    steps = math.ceil(len(train.paths) / params.batch_size)
 
     def order(epoch: int, batches_done: int) -> list[int]:
         shuffled = random_stream(seed, ORDER, number, epoch).permutation(len(train.paths))
@@ -66,27 +67,59 @@ def make_feed(
             rows = order[start : start + params.batch_size]
             yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
 
-    def augmented_batches(epoch: int, batches_done: int) -> Batches:
+    def augmented_batches(epoch: int, order: Sequence[int]) -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
             random = random_stream(seed, AUGMENTATION, number, epoch, index)
             return random_view(pictures.read_pixels(train.paths[index]), model.preprocessing, random)
 
-        for rows, views in batches(order(epoch, batches_done), view, batch_size=params.batch_size):
+        for rows, views in batches(order, view, batch_size=params.batch_size):
             yield normalise(views, model.preprocessing, device), _labels(train, rows, device)
+
+    def mixed(epoch: int, batches_done: int, unmixed: Batches) -> Batches:
+        if params.mixup_alpha == 0:
+            yield from unmixed
+            return
+        for batch, (inputs, labels) in enumerate(unmixed, start=batches_done):
+            random = random_stream(seed, MIXUP, number, epoch, batch)
+            yield mix_up(inputs, labels, classes=len(model.classes), alpha=params.mixup_alpha, random=random)
 
     if phase.train == "head":
         return Feed(
             forward=model.head,
-            train=lambda epoch, batches_done: feature_batches(train, order(epoch, batches_done)),
+            train=lambda epoch, done: mixed(epoch, done, feature_batches(train, order(epoch, done))),
             val=lambda: feature_batches(val, range(len(val.paths))),
-            steps=steps,
+            pictures=len(train.paths),
         )
     return Feed(
         forward=model,
-        train=augmented_batches,
+        train=lambda epoch, done: mixed(epoch, done, augmented_batches(epoch, order(epoch, done))),
         val=lambda: picture_batches(model, val, pictures, batch_size=params.batch_size),
-        steps=steps,
+        pictures=len(train.paths),
     )
+
+
+def mix_up(
+    inputs: Tensor, labels: Tensor, *, classes: int, alpha: float, random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Blend each input of a batch with another, and their labels likewise (mixup; Zhang et al., ICLR 2018).
+
+    One share, drawn from Beta(alpha, alpha), holds for the whole batch, as in the authors' code. On features instead
+    of pictures it is manifold mixup (Verma et al., ICML 2019) at the last layer.
+
+    Args:
+        inputs: shape `(B, ...)`, float32.
+        labels: shape `(B,)`, int64.
+        classes: how many there are.
+        alpha: above 0; the smaller, the more a blend is like one of its two inputs.
+        random: draws the share and who is blended with whom.
+
+    Returns:
+        The blends, shape `(B, ...)`, and the shares of the classes in them, shape `(B, classes)`, float32.
+    """
+    share = float(random.beta(alpha, alpha))
+    partners = torch.from_numpy(random.permutation(len(labels))).to(labels.device)
+    targets = nn.functional.one_hot(labels, classes).float()
+    return torch.lerp(inputs[partners], inputs, share), torch.lerp(targets[partners], targets, share)
 
 
 def picture_batches(

@@ -32,7 +32,15 @@ from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import Phase, TrainingParams
 from thaw.progress import Progress, progress
-from thaw.recipe import build_optimizer, set_mode, warm_up_and_cosine
+from thaw.recipe import (
+    build_optimizer,
+    count_hits,
+    count_steps,
+    pictures_in_step,
+    set_mode,
+    training_loss,
+    warm_up_and_cosine,
+)
 from thaw.standing import Epoch, PhaseCost, Standing, Sums
 
 
@@ -89,7 +97,8 @@ def fit(
                 model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed
             )
             optimizer = build_optimizer(model, phase, params)
-            schedule = LambdaLR(optimizer, warm_up_and_cosine(phase.epochs * feed.steps))
+            steps = count_steps(phase, pictures=feed.pictures, params=params)
+            schedule = LambdaLR(optimizer, warm_up_and_cosine(steps, warm_up_share=params.warm_up_share))
             run.begin_phase(optimizer, schedule, saved)
             saved = None
             label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
@@ -143,12 +152,11 @@ class _Run:
             schedule.load_state_dict(facts)
             restore_generators(_named("generator", saved.tensors))
 
-    def learn(self, loss: Tensor) -> None:
-        """Make one step against the gradient of `loss`."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+    def step(self) -> None:
+        """Move the weights against their gradients, and forget these."""
         self.optimizer.step()
         self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def keep(self, *, epoch_ended: bool = False) -> None:
         """Save a checkpoint if one is due, or if a signal has come; then raise TrainingError."""
@@ -186,14 +194,18 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
         standing.lr = run.optimizer.param_groups[0]["lr"]
         torch.manual_seed(int(random_stream(seed, LAYERS, standing.phase, standing.epoch).integers(2**63)))
     set_mode(run.model, phase, params)
-    for inputs, labels in feed.train(standing.epoch, standing.batch):
+    for inputs, targets in feed.train(standing.epoch, standing.batch):
         logits = feed.forward(inputs)  # (B, classes)
-        loss = nn.functional.cross_entropy(logits, labels)
-        run.learn(loss)
-        standing.sums.add(loss=loss.item(), hits=_hits(logits, labels), pictures=len(labels))
+        loss = training_loss(logits, targets, params)
+        share = len(targets) / pictures_in_step(standing.batch, pictures=feed.pictures, params=params)
+        (loss * share).backward()
+        standing.sums.add(loss=loss.item(), hits=count_hits(logits, targets), pictures=len(targets))
         standing.batch += 1
-        bar.update(len(labels))
-        run.keep()
+        bar.update(len(targets))
+        if standing.batch % params.accumulate_batches == 0 or standing.sums.pictures == feed.pictures:
+            run.step()
+            # Here alone, since a checkpoint holds no gradients.
+            run.keep()
     val = _validate(run, feed)
     epoch = Epoch(
         phase=standing.phase,
@@ -217,22 +229,17 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
 
 
 def _validate(run: _Run, feed: Feed) -> Sums:
-    """Sums over the validation split."""
+    """Sums over the validation split, of the cross-entropy without any smoothing."""
     sums = Sums()
     run.model.eval()
     with torch.inference_mode():
         for inputs, labels in feed.val():
             logits = feed.forward(inputs)  # (B, classes)
             loss = nn.functional.cross_entropy(logits, labels)
-            sums.add(loss=loss.item(), hits=_hits(logits, labels), pictures=len(labels))
+            sums.add(loss=loss.item(), hits=count_hits(logits, labels), pictures=len(labels))
             # Validation changes nothing: a run that is stopped here goes on from its beginning.
             run.keep()
     return sums
-
-
-def _hits(logits: Tensor, labels: Tensor) -> int:
-    """How many pictures are taken for what they are."""
-    return int((logits.argmax(dim=1) == labels).sum())
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -135,9 +135,22 @@ class TrainingParams(_Section):
     """What all phases of all variants share."""
 
     batch_size: Positive
+    accumulate_batches: Positive
+    optimizer: Literal["adamw", "sgd"]
+    momentum: Fraction
+    nesterov: bool
     weight_decay: NonNegativeFloat
+    warm_up_share: Fraction
+    label_smoothing: Fraction
+    mixup_alpha: NonNegativeFloat
     patience_epochs: Positive
     batch_norm: Literal["frozen_stats", "train"]
+
+    @model_validator(mode="after")
+    def _has_a_momentum_to_look_ahead_with(self) -> "TrainingParams":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("training.nesterov true needs training.momentum above 0; or set nesterov to false")
+        return self
 
 
 class Phase(_Section):
@@ -214,6 +227,7 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "text that matches {pattern}",
     "finite_number": "a finite number",
+    "bool_type": "true or false",
 }
 """pydantic's kinds of error (https://docs.pydantic.dev/latest/errors/validation_errors/) in the words of a user."""
 

@@ -12,10 +12,12 @@ from thaw import layout
 from thaw.embed import embed_pictures
 from thaw.errors import exit_code
 from thaw.params import load_params
+from thaw.processes import relaunch
 
 
 def main() -> None:
     """Run the stage."""
+    relaunch()
     params = load_params()
     embed_pictures(
         backbone=params.backbone,

@@ -12,10 +12,12 @@ from thaw.errors import exit_code
 from thaw.layout import parse_cell
 from thaw.mirror import mirrored
 from thaw.params import load_params
+from thaw.processes import relaunch
 
 
 def main() -> None:
     """Run the stage."""
+    relaunch()
     params = load_params()
     cell = parse_cell(sys.argv[1:], params)
     with mirrored(cell, through="train"):

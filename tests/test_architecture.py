@@ -16,10 +16,10 @@ from thaw.code import files_of, imported_rooms, list_code, rooms_under
 PACKAGE = ROOT / "src" / "thaw"
 
 READING_ORDER = """
-errors params atomic progress layout code
+errors processes params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive
 images manifest duplicates clean split
-device checkpoint backbones model batches embed dataset feed recipe standing fit train
+device collectives checkpoint backbones model batches embed dataset feed recipe standing fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 

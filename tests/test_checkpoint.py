@@ -18,10 +18,8 @@ from thaw import layout
 from thaw.checkpoint import (
     Checkpoint,
     Checkpoints,
-    generator_tensors,
     noted_signals,
     optimizer_tensors,
-    restore_generators,
     restore_optimizer,
     run_key,
 )
@@ -134,13 +132,6 @@ def test_a_restored_optimiser_goes_on_to_the_bit(kind: str) -> None:
     assert [group["lr"] for group in ours.param_groups] == [0.05, 0.3]
     strides = [value.stride() for value in optimizer_tensors(ours).values()]
     assert strides == [value.stride() for value in optimizer_tensors(theirs).values()]
-
-
-def test_restored_generators_draw_the_same_numbers() -> None:
-    states = generator_tensors()
-    first = torch.rand(5)
-    restore_generators(states)
-    assert torch.equal(torch.rand(5), first)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

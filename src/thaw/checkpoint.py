@@ -155,21 +155,6 @@ def restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def generator_tensors() -> dict[str, Tensor]:
-    """The states of torch's global generators; see `restore_generators`."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Set torch's global generators to what `generator_tensors` returned."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-
-
 @contextmanager
 def noted_signals() -> Iterator[Callable[[], str | None]]:
     """Note SIGTERM and Ctrl-C within the block, so that work can stop at a good moment; a second one ends it at once.

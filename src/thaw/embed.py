@@ -15,11 +15,13 @@ from safetensors.numpy import save_file
 from thaw.atomic import new_file, write_json
 from thaw.backbones import Backbone, build_backbone
 from thaw.batches import batches, centre_view, normalise
-from thaw.device import choose_device, make_deterministic, peak_memory_mib
+from thaw.collectives import joined, merge_rows
+from thaw.device import choose_device, make_deterministic, memory_explained, peak_memory_mib
 from thaw.errors import DataError
 from thaw.images import PicturesFile
 from thaw.model import backbone_sha256
 from thaw.params import BackboneParams
+from thaw.processes import deal_batches, is_first, process_count
 from thaw.progress import progress
 
 Features = NDArray[np.float32]
@@ -59,12 +61,19 @@ class FeatureTable:
         return self.features[[row[path] for path in paths]]
 
 
+@joined()
 def embed_pictures(*, backbone: BackboneParams, batch_size: int, pictures: Path, features: Path, cost: Path) -> None:
     """Write the features of every picture in the archive `pictures`, and what it cost to compute them."""
     make_deterministic()
     started_s = time.perf_counter()
     built = build_backbone(backbone)
-    paths, rows = _compute(pictures, built, batch_size=batch_size)
+    with memory_explained(
+        f"a batch of {batch_size} pictures of {backbone.image_size_px} px",
+        remedy="set embed.batch_size, or backbone.image_size_px, to less",
+    ):
+        paths, rows = _compute(pictures, built, batch_size=batch_size)
+    if not is_first():
+        return
     with new_file(features) as temporary:
         # One entry: safetensors writes several in an order that differs from run to run.
         about = json.dumps({"backbone_sha256": backbone_sha256(built), "paths": paths})
@@ -79,6 +88,7 @@ def embed_pictures(*, backbone: BackboneParams, batch_size: int, pictures: Path,
             "peak_memory_mib": peak_memory_mib(choose_device()),
             "device": choose_device().type,
             "threads": torch.get_num_threads(),
+            "processes": process_count(),
         },
     )
 
@@ -89,17 +99,18 @@ def _compute(pictures: Path, backbone: Backbone, *, batch_size: int) -> tuple[tu
     module = backbone.module.to(device)
     with PicturesFile(pictures) as archive:
         paths = tuple(archive.paths)
-        features = np.empty((len(paths), backbone.width), np.float32)
+        features = np.zeros((len(paths), backbone.width), np.float32)
+        order = deal_batches(range(len(paths)), batch_size=batch_size)
 
         def view(index: int) -> NDArray[np.uint8]:
             return centre_view(archive.read_pixels(paths[index]), backbone.preprocessing)
 
-        with torch.inference_mode(), progress("embed", total=len(paths), unit="pictures") as bar:
-            for rows, views in batches(range(len(paths)), view, batch_size=batch_size):
+        with torch.inference_mode(), progress("embed", total=len(order), unit="pictures") as bar:
+            for rows, views in batches(order, view, batch_size=batch_size):
                 made = module(normalise(views, backbone.preprocessing, device))  # (B, width)
                 features[rows] = made.float().cpu().numpy()
                 bar.update(len(rows))
-    return paths, features
+    return paths, merge_rows(features)
 
 
 def read_features(path: Path) -> FeatureTable:

@@ -19,18 +19,18 @@ from thaw.batches import random_stream
 from thaw.checkpoint import (
     Checkpoint,
     Checkpoints,
-    generator_tensors,
     noted_signals,
     optimizer_tensors,
-    restore_generators,
     restore_optimizer,
 )
+from thaw.collectives import average_statistics, from_first, sum_gradients, sum_numbers
 from thaw.dataset import LabelledPictures
 from thaw.errors import TrainingError
 from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import Phase, TrainingParams
+from thaw.processes import is_first, own_pictures, process_count, process_rank
 from thaw.progress import Progress, progress
 from thaw.recipe import (
     build_optimizer,
@@ -132,11 +132,14 @@ class _Run:
     schedule: LambdaLR = field(init=False)
 
     stopped_by: Callable[[], str | None] = field(init=False)
-    """The name of the signal that came, if one did."""
+    """The name of the signal that came to this process, if one did."""
+
+    stopping: bool = False
+    """Whether one came to any process, when they last agreed."""
 
     def resume(self) -> Checkpoint | None:
         """Go to where the last checkpoint was, if there is one; `begin_phase` does the rest."""
-        saved = self.checkpoints.load() if self.checkpoints is not None else None
+        saved = from_first(self.checkpoints.load() if self.checkpoints is not None and is_first() else None)
         if saved is not None:
             self.standing = Standing.from_json(saved.position["standing"])
             self.best_state = _named("best", saved.tensors)
@@ -150,20 +153,29 @@ class _Run:
             facts = saved.position["schedule"]
             restore_optimizer(optimizer, _named("optimizer", saved.tensors), learning_rates=facts["_last_lr"])
             schedule.load_state_dict(facts)
-            restore_generators(_named("generator", saved.tensors))
 
     def step(self) -> None:
-        """Move the weights against their gradients, and forget these."""
+        """Move the weights against the gradients of all processes, and forget these."""
+        sum_gradients(self.model.parameters())
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def total(self, sums: Sums) -> Sums:
+        """The sums of all processes, which also agree on whether to stop."""
+        stopping = self.stopped_by() is not None
+        losses, hits, pictures, stop_votes = sum_numbers([sums.losses, sums.hits, sums.pictures, stopping])
+        self.stopping = stop_votes > 0
+        return Sums(losses=losses, hits=int(hits), pictures=int(pictures))
+
     def keep(self, *, epoch_ended: bool = False) -> None:
-        """Save a checkpoint if one is due, or if a signal has come; then raise TrainingError."""
-        signal, standing = self.stopped_by(), self.standing
-        if self.checkpoints is not None and (signal or self.checkpoints.are_due(epoch_ended=epoch_ended)):
-            self.checkpoints.save(self._checkpoint())
-        if signal:
+        """Save a checkpoint if one is due, or if a signal has come; in the latter case raise TrainingError then."""
+        standing, checkpoints = self.standing, self.checkpoints
+        is_due = checkpoints is not None and (self.stopping or checkpoints.are_due(epoch_ended=epoch_ended))
+        if checkpoints is not None and is_due and is_first():
+            checkpoints.save(self._checkpoint())
+        if self.stopping:
+            signal = self.stopped_by() or "a signal to another process"
             place = f"in phase {standing.phase}, epoch {standing.epoch}, batch {standing.batch}"
             then = "go on from there" if self.checkpoints is not None else "start again"
             raise TrainingError(f"{self.name}: stopped by {signal} {place}; run the same command to {then}")
@@ -173,8 +185,6 @@ class _Run:
             "model": self.model.state_dict(),
             "best": self.best_state,
             "optimizer": optimizer_tensors(self.optimizer),
-            # Dropout and its kin draw from torch's global generator.
-            "generator": generator_tensors(),
         }
         return Checkpoint(
             position={"standing": self.standing.to_json(), "schedule": self.schedule.state_dict()},
@@ -192,20 +202,30 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
     standing = run.standing
     if standing.batch == 0:
         standing.lr = run.optimizer.param_groups[0]["lr"]
-        torch.manual_seed(int(random_stream(seed, LAYERS, standing.phase, standing.epoch).integers(2**63)))
     set_mode(run.model, phase, params)
+    step_sums = Sums()
     for inputs, targets in feed.train(standing.epoch, standing.batch):
+        if phase.train != "head":
+            # Dropout and its kin draw from torch's global generator; the head has none of them.
+            stream = random_stream(seed, LAYERS, standing.phase, standing.epoch, standing.batch, process_rank())
+            torch.manual_seed(int(stream.integers(2**63)))
         logits = feed.forward(inputs)  # (B, classes)
         loss = training_loss(logits, targets, params)
-        share = len(targets) / pictures_in_step(standing.batch, pictures=feed.pictures, params=params)
+        # Without any picture of its own in a batch, a process computes one that does not count.
+        own = own_pictures(min(params.batch_size, feed.pictures - standing.batch * params.batch_size))
+        share = own / pictures_in_step(standing.batch, pictures=feed.pictures, params=params)
         (loss * share).backward()
-        standing.sums.add(loss=loss.item(), hits=count_hits(logits, targets), pictures=len(targets))
+        step_sums.add(loss=loss.item(), hits=count_hits(logits, targets) if own else 0, pictures=own)
         standing.batch += 1
-        bar.update(len(targets))
-        if standing.batch % params.accumulate_batches == 0 or standing.sums.pictures == feed.pictures:
+        if standing.batch % params.accumulate_batches == 0 or standing.batch * params.batch_size >= feed.pictures:
             run.step()
+            step_sums = run.total(step_sums)
+            standing.sums += step_sums
+            bar.update(step_sums.pictures)
+            step_sums = Sums()
             # Here alone, since a checkpoint holds no gradients.
             run.keep()
+    average_statistics(run.model)
     val = _validate(run, feed)
     epoch = Epoch(
         phase=standing.phase,
@@ -237,9 +257,11 @@ def _validate(run: _Run, feed: Feed) -> Sums:
             logits = feed.forward(inputs)  # (B, classes)
             loss = nn.functional.cross_entropy(logits, labels)
             sums.add(loss=loss.item(), hits=count_hits(logits, labels), pictures=len(labels))
-            # Validation changes nothing: a run that is stopped here goes on from its beginning.
-            run.keep()
-    return sums
+            if process_count() == 1:
+                # Validation changes nothing: a run that is stopped here goes on from its beginning.
+                run.total(Sums())
+                run.keep()
+    return run.total(sums)
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -45,6 +45,11 @@ class Sums:
         self.hits += hits
         self.pictures += pictures
 
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            losses=self.losses + other.losses, hits=self.hits + other.hits, pictures=self.pictures + other.pictures
+        )
+
     @property
     def mean_loss(self) -> float:
         return self.losses / self.pictures

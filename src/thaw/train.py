@@ -13,6 +13,7 @@ from thaw import layout
 from thaw.atomic import new_file, new_folder, write_json
 from thaw.backbones import build_backbone
 from thaw.checkpoint import Checkpoints, run_key
+from thaw.collectives import joined
 from thaw.dataset import read_assignment
 from thaw.device import choose_device, describe_device, make_deterministic, memory_explained, peak_memory_mib
 from thaw.embed import read_features
@@ -21,8 +22,10 @@ from thaw.images import PicturesFile
 from thaw.layout import Cell, locked_stage
 from thaw.model import Classifier, count_parameters, save_model, set_trainable
 from thaw.params import BackboneParams, Phase, TrainingParams
+from thaw.processes import is_first, process_count
 
 
+@joined()
 def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams, training: TrainingParams) -> None:
     """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs."""
     make_deterministic()
@@ -42,13 +45,14 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
                 "training": training.model_dump(),
                 "backbone": [backbone.model_dump(), table.backbone_sha256],
                 "data": [train.fingerprint(), val.fingerprint(), archive.fingerprint()],
-                "device": describe_device(),
+                "device": {**describe_device(), "processes": process_count()},
             }
         )
         checkpoints = Checkpoints(path=cell.checkpoint, key=key)
         with memory_explained(
             f"training on {training.batch_size} pictures of {backbone.image_size_px} px at once",
-            remedy="set training.batch_size, or backbone.image_size_px, to less",
+            remedy="set training.batch_size to less and training.accumulate_batches to more, or lower "
+            "backbone.image_size_px",
         ):
             result = fit(
                 classifier,
@@ -61,6 +65,8 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
                 seed=cell.seed,
                 checkpoints=checkpoints,
             )
+    if not is_first():
+        return
     trained = max(count_parameters(p for _, p in set_trainable(classifier, phase.train)) for phase in phases)
     facts = {
         "variant": cell.variant,
@@ -85,6 +91,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
             "peak_memory_mib": peak_memory_mib(device),
             "device": device.type,
             "threads": torch.get_num_threads(),
+            "processes": process_count(),
             "phases": [asdict(phase_cost) for phase_cost in result.costs],
         },
     )

@@ -24,6 +24,7 @@ PROGRAM = """
 import sys
 from conftest import TINY_BACKBONE, TINY_TRAINING
 from thaw import layout
+from thaw.collectives import joined
 from thaw.embed import embed_pictures
 from thaw.errors import exit_code
 from thaw.evaluate import evaluate_cell
@@ -38,6 +39,10 @@ CASES = (("frozen", [HEAD], 5), ("tuned", [HEAD, ALL], 11))
 
 def main():
     relaunch()
+    with joined():
+        run_stages()
+
+def run_stages():
     embed_pictures(
         backbone=TINY_BACKBONE, batch_size=5, pictures=layout.PICTURES, features=layout.FEATURES, cost=layout.EMBED_COST
     )

@@ -25,19 +25,25 @@ Rows = TypeVar("Rows", NDArray[np.float32], NDArray[np.float64])
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes that torchrun has started, if any, for the block: over NCCL on GPUs, else over gloo."""
+    """Join the other processes that torchrun has started, if any, for the block: over NCCL on GPUs, else over gloo.
+
+    Blocks can be nested, but not follow each other: torchrun's store keeps the addresses of the first.
+    """
     if process_count() == 1:
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    is_outermost = not distributed.is_initialized()
+    if is_outermost:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
         # Nobody goes on before the first process has written its files.
         distributed.barrier()
     finally:
-        distributed.destroy_process_group()
+        if is_outermost:
+            distributed.destroy_process_group()
 
 
 def sum_numbers(numbers: Sequence[float]) -> list[float]:

@@ -23,6 +23,7 @@ TINY_TRAINING = TrainingParams(
     nesterov=True,
     weight_decay=0.01,
     warm_up_share=0.1,
+    block_lr_decay=1.0,
     label_smoothing=0.0,
     mixup_alpha=0.0,
     patience_epochs=5,

@@ -13,7 +13,7 @@ from thaw import layout
 from thaw.backbones import Backbone, build_backbone
 from thaw.dataset import LabelledPictures, read_assignment
 from thaw.embed import embed_pictures, read_features
-from thaw.errors import DataError, TrainingError
+from thaw.errors import ConfigError, DataError, TrainingError
 from thaw.fit import Fit, fit
 from thaw.images import PicturesFile
 from thaw.model import Classifier, backbone_tensors_moved
@@ -137,3 +137,65 @@ def test_features_of_another_backbone_are_refused(archive: PicturesFile) -> None
     table.require_made_by(pretrained())
     with pytest.raises(DataError, match="dvc repro --force --single-item embed"):
         table.require_made_by(build_backbone(TINY_BACKBONE.model_copy(update={"blocks": 3})))
+
+
+@pytest.mark.parametrize("train", ["head", "all"])
+@pytest.mark.parametrize("accumulated", [(2, 4), (5, 2)])
+def test_accumulated_batches_learn_what_one_large_batch_learns(
+    archive: PicturesFile, train: str, accumulated: tuple[int, int]
+) -> None:
+    # 12 pictures: steps of 8 and 4, or of 10 and 2, so that the last group is incomplete.
+    batch_size, batches = accumulated
+    small = TINY_TRAINING.model_copy(update={"batch_size": batch_size, "accumulate_batches": batches})
+    large = TINY_TRAINING.model_copy(update={"batch_size": batch_size * batches})
+    plain = TINY_TRAINING.model_copy(update={"batch_size": batch_size})
+    # SGD, since AdamW's first step goes by the sign of the gradient, whatever its size.
+    (a, a_fit), (b, b_fit), (c, _) = (
+        run(archive, Phase(train=train, epochs=3, lr=0.01), params=params.model_copy(update={"optimizer": "sgd"}))
+        for params in (small, large, plain)
+    )
+    assert [epoch.train_loss for epoch in a_fit.epochs] == pytest.approx([epoch.train_loss for epoch in b_fit.epochs])
+    assert [epoch.lr for epoch in a_fit.epochs] == [epoch.lr for epoch in b_fit.epochs]
+    assert torch.allclose(a.head.weight, b.head.weight, rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(a.head.weight, c.head.weight, rtol=1e-4, atol=1e-7)
+
+
+def test_the_last_blocks_alone_move_whatever_batch_norm_is_told(archive: PicturesFile) -> None:
+    params = TINY_TRAINING.model_copy(update={"batch_norm": "train"})
+    model, result = run(archive, Phase(train="last:1", epochs=2, lr=0.01), params=params)
+    before = pretrained().module.state_dict()
+    moved = {name for name, tensor in model.backbone.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name in before if name.startswith("blocks.features_1.")}
+    assert {epoch.train for epoch in result.epochs} == {"last:1"}
+
+
+def test_more_blocks_than_there_are_is_one_sentence_before_anything_is_trained(archive: PicturesFile) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(archive, HEAD, Phase(train="last:3", epochs=1, lr=0.01))
+    assert str(caught.value) == (
+        "variants.tiny.1.train: last:3 asks for more blocks than the backbone has, 2 from input to output: "
+        "features_0, features_1; write last:2 or less, or all"
+    )
+
+
+def test_all_knobs_at_once_are_repeatable_to_the_bit(archive: PicturesFile) -> None:
+    changes = {"optimizer": "sgd", "mixup_alpha": 0.4, "label_smoothing": 0.1, "block_lr_decay": 0.5}
+    params = TINY_TRAINING.model_copy(update=changes)
+    phases = (HEAD, Phase(train="last:1", epochs=1, lr=0.01), ALL)
+    (first, first_fit), (second, second_fit) = (
+        run(archive, *phases, params=params),
+        run(archive, *phases, params=params),
+    )
+    assert states_equal(first, second)
+    assert first_fit.epochs == second_fit.epochs
+
+
+def test_smoothing_and_mixup_leave_the_validation_loss_comparable(archive: PicturesFile) -> None:
+    # At a rate near 0 the model stays as it is: only the loss that is trained on may differ.
+    still = Phase(train="head", epochs=1, lr=1e-12)
+    plain, smoothed = (
+        run(archive, still, params=TINY_TRAINING.model_copy(update=changes))[1].epochs[0]
+        for changes in ({}, {"label_smoothing": 0.5, "mixup_alpha": 0.4})
+    )
+    assert smoothed.val_loss == pytest.approx(plain.val_loss)
+    assert smoothed.train_loss != pytest.approx(plain.train_loss, rel=1e-4)

@@ -20,16 +20,16 @@ def build(seed: int = 0) -> Classifier:
 
 def test_every_parameter_is_covered_by_the_rule() -> None:
     model = build()
-    assert [name for name, _ in set_trainable(model, "head")] == ["head.weight", "head.bias"]
+    assert [name for name, _ in set_trainable(model, last_blocks=0)] == ["head.weight", "head.bias"]
     assert not any(p.requires_grad for p in model.backbone.parameters())
-    assert len(set_trainable(model, "all")) == len(list(model.parameters()))
+    assert len(set_trainable(model, last_blocks=None)) == len(list(model.parameters()))
 
 
 def test_refreezing_forgets_gradients_so_that_adamw_moves_nothing() -> None:
     model = build()
-    set_trainable(model, "all")
+    set_trainable(model, last_blocks=None)
     model(torch.rand(2, 3, 32, 32)).sum().backward()
-    set_trainable(model, "head")
+    set_trainable(model, last_blocks=0)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -91,7 +91,7 @@ def test_a_missing_model_says_what_to_name(tmp_path: Path) -> None:
 def test_a_resnet_trains_a_step_saves_and_loads_the_same(tmp_path: Path, name: str) -> None:
     params = BackboneParams(name=name, weights="none", blocks=None, image_size_px=32)
     model = Classifier(build_backbone(params), classes=("a", "b", "c"), seed=0)
-    optimizer = torch.optim.SGD([p for _, p in set_trainable(model, "all")], lr=0.01)
+    optimizer = torch.optim.SGD([p for _, p in set_trainable(model, last_blocks=None)], lr=0.01)
     pictures = torch.rand(2, 3, 32, 32)
     before = model.head.weight.clone()
     torch.nn.functional.cross_entropy(model(pictures), torch.tensor([0, 2])).backward()

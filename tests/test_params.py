@@ -8,7 +8,7 @@ import yaml
 
 from conftest import ROOT
 from thaw.errors import ConfigError
-from thaw.params import NO_ARCHIVE, load_params
+from thaw.params import NO_ARCHIVE, Phase, load_params
 
 
 def write_changed(tmp_path: Path, dotted_key: str, value: Any) -> Path:
@@ -48,6 +48,7 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("variants.frozen.0.lr", 0, "variants.frozen.0.lr: expected a number above 0, got 0"),
         ("variants.frozen.0.lr", float("inf"), "variants.frozen.0.lr: expected a finite number, got inf"),
         ("variants.frozen.0.train", "heads", "variants.frozen.0.train: expected one of"),
+        ("variants.frozen.0.train", "last:0", "variants.frozen.0.train: expected one of 'head', 'all' and 'last:N'"),
         ("variants.frozen.0.epoch", 3, "variants.frozen.0.epoch: there is no such parameter"),
         ("variants.frozen", [], "variants.frozen: expected at least one entry"),
         ("variants.a-b", [{"train": "head", "epochs": 1, "lr": 0.1}], "variants.a-b: expected text that matches"),
@@ -62,6 +63,13 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("split.val_fraction", 0.9, "must leave something to train on"),
         ("split.test_fraction", 1.5, "split.test_fraction: expected a number below 1, got 1.5"),
         ("training.batch_size", 2.5, "training.batch_size: expected a whole number, got 2.5"),
+        ("training.optimizer", "adam", "training.optimizer: expected one of 'adamw' or 'sgd', got 'adam'"),
+        ("training.momentum", 0, "training.nesterov true needs training.momentum above 0"),
+        ("training.nesterov", 1, "training.nesterov: expected true or false, got 1"),
+        ("training.accumulate_batches", 0, "training.accumulate_batches: expected a number above 0, got 0"),
+        ("training.block_lr_decay", 1.5, "training.block_lr_decay: expected a number of at most 1, got 1.5"),
+        ("training.label_smoothing", 1, "training.label_smoothing: expected a number below 1, got 1"),
+        ("training.mixup_alpha", -0.1, "training.mixup_alpha: expected a number of at least 0, got -0.1"),
         ("backbone.image_size_px", 8, "backbone.image_size_px: expected a number of at least 32, got 8"),
         ("colour", "red", "colour: there is no such parameter"),
     ],
@@ -100,3 +108,8 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 def test_whole_numbers_do_for_real_ones(tmp_path: Path) -> None:
     assert load_params(write_changed(tmp_path, "variants.frozen.0.lr", 1)).variants["frozen"][0].lr == 1.0
+
+
+@pytest.mark.parametrize(("train", "blocks"), [("head", 0), ("last:1", 1), ("last:12", 12), ("all", None)])
+def test_what_a_phase_trains_says_how_many_blocks(train: str, blocks: int | None) -> None:
+    assert Phase(train=train, epochs=1, lr=0.1).last_blocks == blocks

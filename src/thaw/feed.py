@@ -31,7 +31,7 @@ Targets are labels, shape `(B,)`, int64, or, where mixup is on, shares of the cl
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """What a phase feeds to which part of the model; the only place where `head` and `all` differ."""
+    """What a phase feeds to which part of the model; the only place where `head` and the others differ."""
 
     forward: Callable[[Tensor], Tensor]
     """The whole model, or its head alone."""

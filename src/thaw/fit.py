@@ -1,7 +1,7 @@
 """Phases -> a trained model and its history: the one training loop.
 
 A `head` phase sees features that `embed` computed once; the backbone takes no part in it, so that neither its weights
-nor its BatchNorm statistics can move. An `all` phase sees augmented pictures. Everything else is the same.
+nor its BatchNorm statistics can move. Any other phase sees augmented pictures. Everything else is the same.
 
 What is random comes from generators named by seed, phase and epoch (and, for augmentation, picture): the variants of
 one seed share the first head and the order of pictures, and phases that are equal in two variants end in equal bytes.
@@ -25,7 +25,7 @@ from thaw.checkpoint import (
 )
 from thaw.collectives import average_statistics, from_first, sum_gradients, sum_numbers
 from thaw.dataset import LabelledPictures
-from thaw.errors import TrainingError
+from thaw.errors import ConfigError, TrainingError
 from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
@@ -78,15 +78,18 @@ def fit(
         name: of the run, for progress and errors.
         train: what is learnt from.
         val: what decides when to stop and which epoch is kept.
-        pictures: the archive that holds the pictures of both; read by `all` phases alone.
+        pictures: the archive that holds the pictures of both; `head` phases do not read it.
         params: what the phases share.
         seed: names all that is random.
         checkpoints: where a run that was killed goes on from, with the same bytes as without the kill; removing the
             last one is the caller's, once the model is safe. None keeps nothing.
 
     Raises:
+        ConfigError: a phase thaws more blocks than the backbone has; nothing has been trained then.
         TrainingError: the loss is not finite, or SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
     """
+    for number, phase in enumerate(phases):
+        _require_blocks(model, phase, place=f"variants.{name.rpartition('-')[0]}.{number}.train")
     run = _Run(name=name, model=model, best_state=_copy_state(model), checkpoints=checkpoints)
     saved = run.resume()
     earlier_seconds = run.standing.seconds
@@ -116,6 +119,15 @@ def fit(
         costs=tuple(run.standing.costs),
         earlier_seconds=earlier_seconds,
     )
+
+
+def _require_blocks(model: Classifier, phase: Phase, *, place: str) -> None:
+    if phase.last_blocks is not None and phase.last_blocks > len(model.blocks):
+        names = ", ".join(block.name for block in model.blocks)
+        raise ConfigError(
+            f"{place}: {phase.train} asks for more blocks than the backbone has, {len(model.blocks)} from input to "
+            f"output: {names}; write last:{len(model.blocks)} or less, or all"
+        )
 
 
 @dataclass(kw_only=True)

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,7 @@ class Classifier(nn.Module):
         self.backbone = backbone.module
         self.head = nn.Linear(backbone.width, len(classes))
         self.preprocessing = backbone.preprocessing
+        self.blocks = backbone.blocks
         self.classes = tuple(classes)
         # A generator of its own: variants of one seed start from the same head, whatever else draws numbers.
         generator = torch.Generator().manual_seed(seed)
@@ -38,17 +40,24 @@ class Classifier(nn.Module):
         return logits
 
 
-def set_trainable(model: Classifier, what: Literal["head", "all"]) -> list[tuple[str, nn.Parameter]]:
+def set_trainable(model: Classifier, *, last_blocks: int | None) -> list[tuple[str, nn.Parameter]]:
     """Decide for every parameter whether it is trained, and return the trained ones with their names.
 
-    A parameter that is not trained loses its gradient too: AdamW moves a weight that still has one.
+    The head always is; of the backbone, the last so many blocks are, or all of them where `last_blocks` is None. A
+    parameter that is not trained loses its gradient too: AdamW moves a weight that still has one.
     """
-    for parameter in model.parameters():
-        parameter.requires_grad_(what == "all")
+    groups = layer_groups(model) if last_blocks is None else layer_groups(model)[: 1 + last_blocks]
+    thawed = set(chain.from_iterable(groups))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in thawed)
         parameter.grad = None
-    for parameter in model.head.parameters():
-        parameter.requires_grad_(True)
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def layer_groups(model: Classifier) -> list[tuple[str, ...]]:
+    """The names of all parameters: the head's, then those of each block of the backbone, from output to input."""
+    head = tuple(f"head.{name}" for name, _ in model.head.named_parameters())
+    return [head, *(tuple(f"backbone.{name}" for name in block.parameters) for block in reversed(model.blocks))]
 
 
 def count_parameters(parameters: Iterator[nn.Parameter]) -> int:

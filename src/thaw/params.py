@@ -1,11 +1,22 @@
 """params.yaml -> frozen, typed, strictly validated parameters; everything is checked here, once."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from thaw.errors import ConfigError
 
@@ -19,6 +30,7 @@ def _integer_as_float(value: Any) -> Any:
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_integer_as_float)]
+ShareAboveZero = Annotated[float, Field(gt=0, le=1), BeforeValidator(_integer_as_float)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_integer_as_float)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_integer_as_float)]
 Positive = Annotated[int, Field(gt=0)]
@@ -26,6 +38,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 # A variant's name becomes the name of files and of DVC stages.
 VariantName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")]
+
+
+def _is_trained_part(value: str) -> str:
+    if re.fullmatch("head|all|last:[1-9][0-9]*", value) is None:
+        raise PydanticCustomError("trained_part", "no part of a model")
+    return value
+
+
+# What a phase trains: the head, all, or the head and the last so many blocks of the backbone.
+TrainedPart = Annotated[str, AfterValidator(_is_trained_part)]
 
 
 class _Section(BaseModel):
@@ -141,6 +163,7 @@ class TrainingParams(_Section):
     nesterov: bool
     weight_decay: NonNegativeFloat
     warm_up_share: Fraction
+    block_lr_decay: ShareAboveZero
     label_smoothing: Fraction
     mixup_alpha: NonNegativeFloat
     patience_epochs: Positive
@@ -156,9 +179,16 @@ class TrainingParams(_Section):
 class Phase(_Section):
     """One step of a variant: what is trained, for how long, and how fast."""
 
-    train: Literal["head", "all"]
+    train: TrainedPart
     epochs: Positive
     lr: PositiveFloat
+
+    @property
+    def last_blocks(self) -> int | None:
+        """How many blocks of the backbone are trained, counted from its output; None stands for all of them."""
+        if self.train == "all":
+            return None
+        return 0 if self.train == "head" else int(self.train.removeprefix("last:"))
 
 
 class TrackingParams(_Section):
@@ -227,6 +257,7 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "text that matches {pattern}",
     "finite_number": "a finite number",
+    "trained_part": "one of 'head', 'all' and 'last:N', with the number of blocks for N",
     "bool_type": "true or false",
 }
 """pydantic's kinds of error (https://docs.pydantic.dev/latest/errors/validation_errors/) in the words of a user."""

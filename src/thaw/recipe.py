@@ -5,11 +5,12 @@ docs/recipes.md says what each knob does, and what it did on real photos.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thaw.model import Classifier, set_trainable
+from thaw.model import Classifier, layer_groups, set_trainable
 from thaw.params import Phase, TrainingParams
 
 
@@ -25,16 +26,23 @@ def count_hits(logits: Tensor, targets: Tensor) -> int:
 
 
 def build_optimizer(model: Classifier, phase: Phase, params: TrainingParams) -> torch.optim.Optimizer:
-    """The optimiser of what the phase trains; no decay of biases and norms.
+    """The optimiser of what the phase trains, layer group by layer group; no decay of biases and norms.
+
+    The head learns at the phase's rate, each block of the backbone at `block_lr_decay` times the rate of what follows
+    it (discriminative learning rates; Howard and Ruder, ACL 2018). A block without parameters counts too. The first
+    group of the optimiser is the head's weight.
 
     AdamW (Loshchilov and Hutter, ICLR 2019), or SGD with momentum (Sutskever et al., ICML 2013). Weight decay is
     decoupled from the gradient in the first, and an L2 penalty in the second, as everywhere in torch.
     """
-    trained = set_trainable(model, phase.train)
-    groups = [
-        {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
-        {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    trained = dict(set_trainable(model, last_blocks=phase.last_blocks))
+    groups: list[dict[str, Any]] = []
+    for depth, names in enumerate(layer_groups(model)):
+        lr = phase.lr * params.block_lr_decay**depth
+        parameters = [trained[name] for name in names if name in trained]
+        groups.append({"params": [p for p in parameters if p.ndim > 1], "lr": lr, "weight_decay": params.weight_decay})
+        groups.append({"params": [p for p in parameters if p.ndim <= 1], "lr": lr, "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
     if params.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=phase.lr, momentum=params.momentum, nesterov=params.nesterov)
     return torch.optim.AdamW(groups, lr=phase.lr)
@@ -72,9 +80,17 @@ def warm_up_and_cosine(steps: int, *, warm_up_share: float) -> Callable[[int], f
 
 
 def set_mode(model: Classifier, phase: Phase, params: TrainingParams) -> None:
-    """Training mode for an `all` phase, with BatchNorm's statistics as `params.batch_norm` says."""
-    model.train(phase.train == "all")
-    if params.batch_norm == "frozen_stats":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    """Training mode for what a phase trains of the backbone, with BatchNorm's statistics as `params.batch_norm` says.
+
+    What is frozen stays in eval mode: its BatchNorm keeps its statistics and its dropout is off, whatever
+    `params.batch_norm` says. Call it after `build_optimizer`, which decides what is trained.
+    """
+    model.train(phase.train != "head")
+    for module in model.modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        parameters = list(module.parameters())
+        frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+        # A norm without parameters is in no block, so only an `all` phase is sure to train it.
+        loose = is_norm and not parameters and phase.train != "all"
+        if frozen or loose or (is_norm and params.batch_norm == "frozen_stats"):
+            module.eval()

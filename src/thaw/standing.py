@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from thaw.params import Phase
+from thaw.params import Phase, TrainedPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +12,7 @@ class Epoch:
     """One row of the history."""
 
     phase: int
-    train: Literal["head", "all"]
+    train: TrainedPart
     epoch: int
     lr: float
     train_loss: float
@@ -25,7 +25,7 @@ class Epoch:
 class PhaseCost:
     """What one phase took; pictures per second counts training pictures, validation time included."""
 
-    train: Literal["head", "all"]
+    train: TrainedPart
     epochs: int
     seconds: float
     pictures_per_second: float

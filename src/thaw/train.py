@@ -67,7 +67,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
             )
     if not is_first():
         return
-    trained = max(count_parameters(p for _, p in set_trainable(classifier, phase.train)) for phase in phases)
+    trained = max(_count_trained(classifier, phase) for phase in phases)
     facts = {
         "variant": cell.variant,
         "seed": cell.seed,
@@ -96,6 +96,10 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
         },
     )
     checkpoints.remove()
+
+
+def _count_trained(model: Classifier, phase: Phase) -> int:
+    return count_parameters(parameter for _, parameter in set_trainable(model, last_blocks=phase.last_blocks))
 
 
 def _write_history(path: Path, result: Fit) -> None:

@@ -19,7 +19,7 @@ READING_ORDER = """
 errors params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive
 images manifest duplicates clean split
-device backbones model batches embed dataset feed recipe fit train
+device backbones model batches inference embed dataset feed recipe fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 

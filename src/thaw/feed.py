@@ -15,11 +15,12 @@ from torch import Tensor
 
 from thaw.batches import batches, centre_view, normalise, random_stream, random_view
 from thaw.dataset import LabelledPictures
+from thaw.device import in_precision
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import ComputeParams, Phase, TrainingParams
 
-ORDER, AUGMENTATION, LAYERS = 1, 2, 3
+ORDER, AUGMENTATION, LAYERS, CACHED_VIEW = 1, 2, 3, 11
 """The names of the random streams of training; a number stays with its purpose."""
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -51,6 +52,7 @@ def make_feed(
     val: LabelledPictures,
     pictures: PicturesFile,
     params: TrainingParams,
+    compute: ComputeParams,
     seed: int,
 ) -> Feed:
     """What the phase `number` of a variant, counted from 0, feeds; see `fit` for the other arguments."""
@@ -61,10 +63,14 @@ def make_feed(
         shuffled = random_stream(seed, ORDER, number, epoch).permutation(len(train.paths))
         return [int(index) for index in shuffled]
 
-    def feature_batches(split: LabelledPictures, order: Sequence[int]) -> Batches:
+    def feature_batches(split: LabelledPictures, order: Sequence[int], chosen: NDArray[np.int64]) -> Batches:
         for start in range(0, len(order), params.batch_size):
             rows = order[start : start + params.batch_size]
-            yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
+            yield torch.from_numpy(split.views[rows, chosen[rows]]).to(device), _labels(split, rows, device)
+
+    def random_views(epoch: int) -> NDArray[np.int64]:
+        """Which of a picture's cached views an epoch sees, shape `(N,)`."""
+        return random_stream(seed, CACHED_VIEW, number, epoch).integers(train.views.shape[1], size=len(train.paths))
 
     def augmented_batches(epoch: int) -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
@@ -77,12 +83,12 @@ def make_feed(
     if phase.train == "head":
         return Feed(
             forward=model.head,
-            train=lambda epoch: feature_batches(train, order(epoch)),
-            val=lambda: feature_batches(val, range(len(val.paths))),
+            train=lambda epoch: feature_batches(train, order(epoch), random_views(epoch)),
+            val=lambda: feature_batches(val, range(len(val.paths)), np.zeros(len(val.paths), np.int64)),
             steps=steps,
         )
     return Feed(
-        forward=model,
+        forward=in_precision(torch.compile(model) if compute.compile else model, compute, device),
         train=augmented_batches,
         val=lambda: picture_batches(model, val, pictures, batch_size=params.batch_size),
         steps=steps,

@@ -22,7 +22,7 @@ from thaw.errors import TrainingError
 from thaw.feed import LAYERS, Batches, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import FLOAT32, ComputeParams, Phase, TrainingParams
 from thaw.progress import progress
 from thaw.recipe import build_optimizer, set_mode, warm_up_and_cosine
 
@@ -70,6 +70,7 @@ def fit(
     pictures: PicturesFile,
     params: TrainingParams,
     seed: int,
+    compute: ComputeParams = FLOAT32,
 ) -> Fit:
     """Train `model` phase by phase; it ends with the weights of the epoch with the lowest validation loss.
 
@@ -84,6 +85,7 @@ def fit(
         pictures: the archive that holds the pictures of both; read by `all` phases alone.
         params: what the phases share.
         seed: names all that is random.
+        compute: how the device computes `all` phases; a head is too small to gain.
 
     Raises:
         TrainingError: the loss is not finite; names the run, the phase and the epoch.
@@ -94,7 +96,17 @@ def fit(
     best_state = _copy_state(model)
     for number, phase in enumerate(phases):
         started_s = time.perf_counter()
-        feed = make_feed(model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed)
+        feed = make_feed(
+            model,
+            phase,
+            number=number,
+            train=train,
+            val=val,
+            pictures=pictures,
+            params=params,
+            compute=compute,
+            seed=seed,
+        )
         label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
         stale_epochs = 0
         with progress(label, total=phase.epochs * len(train.paths), unit="pictures") as bar:

@@ -13,18 +13,26 @@ from thaw import layout
 from thaw.atomic import new_file, new_folder, write_json
 from thaw.backbones import build_backbone
 from thaw.dataset import read_assignment
-from thaw.device import choose_device, make_deterministic, peak_memory_mib
+from thaw.device import choose_device, keep_freed_memory, make_deterministic, peak_memory_mib
 from thaw.embed import read_features
 from thaw.fit import Fit, fit, history_rows
 from thaw.images import PicturesFile
 from thaw.layout import Cell, locked_stage
 from thaw.model import Classifier, count_parameters, save_model, set_trainable
-from thaw.params import BackboneParams, Phase, TrainingParams
+from thaw.params import FLOAT32, BackboneParams, ComputeParams, Phase, TrainingParams
 
 
-def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams, training: TrainingParams) -> None:
+def train_cell(
+    cell: Cell,
+    *,
+    phases: Sequence[Phase],
+    backbone: BackboneParams,
+    training: TrainingParams,
+    compute: ComputeParams = FLOAT32,
+) -> None:
     """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs."""
     make_deterministic()
+    keep_freed_memory()
     started_at_unix_s, started_s = time.time(), time.perf_counter()
     device = choose_device()
     assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
@@ -41,6 +49,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
             pictures=archive,
             params=training,
             seed=cell.seed,
+            compute=compute,
         )
     trained = max(count_parameters(p for _, p in set_trainable(classifier, phase.train)) for phase in phases)
     facts = {

@@ -22,6 +22,8 @@ def main() -> None:
     embed_pictures(
         backbone=params.backbone,
         batch_size=params.embed.batch_size,
+        views=params.embed.views,
+        compute=params.compute,
         pictures=layout.PICTURES,
         features=layout.FEATURES,
         cost=layout.EMBED_COST,

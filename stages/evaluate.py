@@ -24,7 +24,7 @@ def main() -> None:
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.evaluate import evaluate_cell
 
-        evaluate_cell(cell, batch_size=params.embed.batch_size)
+        evaluate_cell(cell, batch_size=params.embed.batch_size, compute=params.compute)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ def main() -> None:
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.train import train_cell
 
-        train_cell(cell, phases=params.variants[cell.variant], backbone=params.backbone, training=params.training)
+        train_cell(
+            cell,
+            phases=params.variants[cell.variant],
+            backbone=params.backbone,
+            training=params.training,
+            compute=params.compute,
+        )
 
 
 if __name__ == "__main__":

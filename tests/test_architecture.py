@@ -19,7 +19,7 @@ READING_ORDER = """
 errors processes params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive
 images manifest duplicates clean split
-device collectives checkpoint backbones model batches embed dataset feed recipe standing fit train
+device collectives checkpoint backbones model batches inference embed dataset feed recipe standing fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from thaw.batches import batches, centre_view, normalise, random_stream, random_view
 from thaw.dataset import LabelledPictures
+from thaw.device import in_precision
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import ComputeParams, Phase, TrainingParams
 from thaw.processes import deal_batches, share_batches
 
-ORDER, AUGMENTATION, LAYERS, MIXUP = 1, 2, 3, 4
+ORDER, AUGMENTATION, LAYERS, MIXUP, CACHED_VIEW = 1, 2, 3, 4, 11
 """The names of the random streams of training; a number stays with its purpose."""
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -58,6 +59,7 @@ def make_feed(
     val: LabelledPictures,
     pictures: PicturesFile,
     params: TrainingParams,
+    compute: ComputeParams,
     seed: int,
 ) -> Feed:
     """What the phase `number` of a variant, counted from 0, feeds; see `fit` for the other arguments."""
@@ -68,10 +70,16 @@ def make_feed(
         rest = [int(index) for index in shuffled[batches_done * params.batch_size :]]
         return share_batches(rest, batch_size=params.batch_size)
 
-    def feature_batches(split: LabelledPictures, order: Sequence[int], batch_size: int) -> Batches:
+    def feature_batches(
+        split: LabelledPictures, order: Sequence[int], batch_size: int, *, chosen: NDArray[np.int64]
+    ) -> Batches:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
+            yield torch.from_numpy(split.views[rows, chosen[rows]]).to(device), _labels(split, rows, device)
+
+    def random_views(epoch: int) -> NDArray[np.int64]:
+        """Which of a picture's cached views an epoch sees, shape `(N,)`."""
+        return random_stream(seed, CACHED_VIEW, number, epoch).integers(train.views.shape[1], size=len(train.paths))
 
     def augmented_batches(epoch: int, order: Sequence[int], batch_size: int) -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
@@ -93,12 +101,14 @@ def make_feed(
     if phase.train == "head":
         return Feed(
             forward=model.head,
-            train=lambda epoch, done: mixed(epoch, done, feature_batches(train, *order(epoch, done))),
-            val=lambda: feature_batches(val, validated, params.batch_size),
+            train=lambda epoch, done: mixed(
+                epoch, done, feature_batches(train, *order(epoch, done), chosen=random_views(epoch))
+            ),
+            val=lambda: feature_batches(val, validated, params.batch_size, chosen=np.zeros(len(val.paths), np.int64)),
             pictures=len(train.paths),
         )
     return Feed(
-        forward=model,
+        forward=in_precision(torch.compile(model) if compute.compile else model, compute, device),
         train=lambda epoch, done: mixed(epoch, done, augmented_batches(epoch, *order(epoch, done))),
         val=lambda: picture_batches(model, val, pictures, order=validated, batch_size=params.batch_size),
         pictures=len(train.paths),

@@ -29,7 +29,7 @@ from thaw.errors import ConfigError, TrainingError
 from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import FLOAT32, ComputeParams, Phase, TrainingParams
 from thaw.processes import is_first, own_pictures, process_count, process_rank
 from thaw.progress import Progress, progress
 from thaw.recipe import (
@@ -66,6 +66,7 @@ def fit(
     pictures: PicturesFile,
     params: TrainingParams,
     seed: int,
+    compute: ComputeParams = FLOAT32,
     checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train `model` phase by phase; it ends with the weights of the epoch with the lowest validation loss.
@@ -81,6 +82,7 @@ def fit(
         pictures: the archive that holds the pictures of both; `head` phases do not read it.
         params: what the phases share.
         seed: names all that is random.
+        compute: how the device computes phases that see pictures; a head is too small to gain.
         checkpoints: where a run that was killed goes on from, with the same bytes as without the kill; removing the
             last one is the caller's, once the model is safe. None keeps nothing.
 
@@ -97,7 +99,15 @@ def fit(
         for number in range(run.standing.phase, len(phases)):
             phase = phases[number]
             feed = make_feed(
-                model, phase, number=number, train=train, val=val, pictures=pictures, params=params, seed=seed
+                model,
+                phase,
+                number=number,
+                train=train,
+                val=val,
+                pictures=pictures,
+                params=params,
+                compute=compute,
+                seed=seed,
             )
             optimizer = build_optimizer(model, phase, params)
             steps = count_steps(phase, pictures=feed.pictures, params=params)

@@ -15,20 +15,35 @@ from thaw.backbones import build_backbone
 from thaw.checkpoint import Checkpoints, run_key
 from thaw.collectives import joined
 from thaw.dataset import read_assignment
-from thaw.device import choose_device, describe_device, make_deterministic, memory_explained, peak_memory_mib
+from thaw.device import (
+    choose_device,
+    describe_device,
+    keep_freed_memory,
+    make_deterministic,
+    memory_explained,
+    peak_memory_mib,
+)
 from thaw.embed import read_features
 from thaw.fit import Fit, fit, history_rows
 from thaw.images import PicturesFile
 from thaw.layout import Cell, locked_stage
 from thaw.model import Classifier, count_parameters, save_model, set_trainable
-from thaw.params import BackboneParams, Phase, TrainingParams
+from thaw.params import FLOAT32, BackboneParams, ComputeParams, Phase, TrainingParams
 from thaw.processes import is_first, process_count
 
 
 @joined()
-def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams, training: TrainingParams) -> None:
+def train_cell(
+    cell: Cell,
+    *,
+    phases: Sequence[Phase],
+    backbone: BackboneParams,
+    training: TrainingParams,
+    compute: ComputeParams = FLOAT32,
+) -> None:
     """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs."""
     make_deterministic()
+    keep_freed_memory()
     started_at_unix_s, started_s = time.time(), time.perf_counter()
     device = choose_device()
     assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
@@ -43,6 +58,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
                 "cell": cell,
                 "phases": [phase.model_dump() for phase in phases],
                 "training": training.model_dump(),
+                "compute": compute.model_dump(),
                 "backbone": [backbone.model_dump(), table.backbone_sha256],
                 "data": [train.fingerprint(), val.fingerprint(), archive.fingerprint()],
                 "device": {**describe_device(), "processes": process_count()},
@@ -63,6 +79,7 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
                 pictures=archive,
                 params=training,
                 seed=cell.seed,
+                compute=compute,
                 checkpoints=checkpoints,
             )
     if not is_first():

@@ -12,14 +12,18 @@ from thaw import layout
 from thaw.embed import embed_pictures
 from thaw.errors import exit_code
 from thaw.params import load_params
+from thaw.processes import relaunch
 
 
 def main() -> None:
     """Run the stage."""
+    relaunch()
     params = load_params()
     embed_pictures(
         backbone=params.backbone,
         batch_size=params.embed.batch_size,
+        views=params.embed.views,
+        compute=params.compute,
         pictures=layout.PICTURES,
         features=layout.FEATURES,
         cost=layout.EMBED_COST,

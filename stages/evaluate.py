@@ -12,17 +12,19 @@ from thaw.errors import exit_code
 from thaw.layout import parse_cell
 from thaw.mirror import mirrored
 from thaw.params import load_params
+from thaw.processes import relaunch
 
 
 def main() -> None:
     """Run the stage."""
+    relaunch()
     params = load_params()
     cell = parse_cell(sys.argv[1:], params)
     with mirrored(cell, through="evaluate"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.evaluate import evaluate_cell
 
-        evaluate_cell(cell, batch_size=params.embed.batch_size)
+        evaluate_cell(cell, batch_size=params.embed.batch_size, compute=params.compute)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,25 @@ from thaw.errors import exit_code
 from thaw.layout import parse_cell
 from thaw.mirror import mirrored
 from thaw.params import load_params
+from thaw.processes import relaunch
 
 
 def main() -> None:
     """Run the stage."""
+    relaunch()
     params = load_params()
     cell = parse_cell(sys.argv[1:], params)
     with mirrored(cell, through="train"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.train import train_cell
 
-        train_cell(cell, phases=params.variants[cell.variant], backbone=params.backbone, training=params.training)
+        train_cell(
+            cell,
+            phases=params.variants[cell.variant],
+            backbone=params.backbone,
+            training=params.training,
+            compute=params.compute,
+        )
 
 
 if __name__ == "__main__":

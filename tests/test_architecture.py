@@ -16,10 +16,11 @@ from thaw.code import files_of, imported_rooms, list_code, rooms_under
 PACKAGE = ROOT / "src" / "thaw"
 
 READING_ORDER = """
-errors params atomic progress layout code
+errors processes params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive listing
 images manifest duplicates known clean split
-device weights backbones catalogue model batches embed dataset outline feed recipe fit train
+device collectives checkpoint weights backbones catalogue
+model batches inference embed dataset outline feed recipe standing fit train
 metrics evaluate mirror tracking report predict cli
 """.split()  # noqa: SIM905
 

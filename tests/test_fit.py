@@ -126,10 +126,10 @@ def test_a_loss_that_is_not_finite_names_run_phase_and_epoch(archive: PicturesFi
 
 def test_features_are_what_the_backbone_makes(archive: PicturesFile) -> None:
     table = read_features(layout.FEATURES)
-    assert table.features.shape == (24, 16)
-    assert table.features.dtype == np.float32
+    assert table.views.shape == (24, 1, 16)
+    assert table.views.dtype == np.float32
     assert table.paths == tuple(archive.paths)
-    assert np.array_equal(table.select(table.paths[3:1:-1]), table.features[[3, 2]])
+    assert np.array_equal(table.select(table.paths[3:1:-1]), table.views[[3, 2]])
 
 
 def test_features_of_another_backbone_are_refused(archive: PicturesFile) -> None:

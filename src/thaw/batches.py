@@ -14,7 +14,7 @@ from thaw.backbones import Preprocessing
 from thaw.images import Pixels
 
 View = Callable[[int], Pixels]
-"""The index of a picture -> its pixels as the network sees them, shape `(S, S, 3)`, uint8."""
+"""The index of a picture -> its pixels as the network sees them, shape `(S, S, 3)` or, of K views, `(K, S, S, 3)`."""
 
 BATCHES_AHEAD = 3
 
@@ -69,7 +69,11 @@ def _resize(pixels: Pixels, box: tuple[float, float, float, float], preprocessin
 
 def normalise(views: NDArray[np.uint8] | Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """Views, shape `(B, S, S, 3)`, uint8 -> pictures, shape `(B, 3, S, S)`, float32, channels last, on `device`."""
-    pictures = torch.as_tensor(views).to(device).permute(0, 3, 1, 2).float()
+    host = torch.as_tensor(views)
+    if device.type == "cuda":
+        # From pinned memory the copy runs beside what the GPU is computing.
+        host = host.pin_memory()
+    pictures = host.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
     return pictures.div_(255).sub_(mean).div_(std)
@@ -82,7 +86,7 @@ def batches(order: Sequence[int], view: View, *, batch_size: int) -> Iterator[tu
     not depend on which thread comes first.
 
     Yields:
-        The indices of a batch and its views, shape `(B, S, S, 3)`, uint8.
+        The indices of a batch and what `view` made of them, shape `(B, S, S, 3)`, uint8 (or `(B, K, S, S, 3)`).
     """
     groups = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -1,6 +1,7 @@
 """splits.csv and features -> the pictures of one split, with their labels and features."""
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,20 @@ class LabelledPictures:
     labels: NDArray[np.int64]
     """Shape `(N,)`, indices into the classes."""
 
-    features: Features
-    """Shape `(N, width)`, float32."""
+    views: Features
+    """Shape `(N, K, width)`, float32: features of the centre view, and of K - 1 augmented ones."""
+
+    @property
+    def features(self) -> Features:
+        """Of the centre views, shape `(N, width)`, float32."""
+        return self.views[:, 0]
+
+    def fingerprint(self) -> str:
+        """A hash over all of it."""
+        digest = hashlib.blake2b("\0".join(self.paths).encode())
+        for array in (self.labels, self.views):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +68,7 @@ class Assignment:
         rows = [row for row, name in enumerate(self.splits) if name == split]
         paths = tuple(self.paths[row] for row in rows)
         labels = np.array([classes.index(self.labels[row]) for row in rows], np.int64)
-        return LabelledPictures(paths=paths, labels=labels, features=features.select(paths))
+        return LabelledPictures(paths=paths, labels=labels, views=features.select(paths))
 
 
 def read_assignment(path: Path) -> Assignment:

@@ -1,5 +1,10 @@
-"""Pictures -> features, computed once: what a frozen backbone makes of every picture."""
+"""Pictures -> features, computed once: what a frozen backbone makes of every picture.
 
+The backbone sees batches of one size alone, so that a picture's features depend on nothing but the picture: a batch of
+one takes other paths through oneDNN than a batch of many, which ends in other last bits.
+"""
+
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -13,13 +18,16 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from thaw.atomic import new_file, write_json
-from thaw.backbones import Backbone, build_backbone
-from thaw.batches import batches, centre_view, normalise
-from thaw.device import choose_device, make_deterministic, peak_memory_mib
+from thaw.backbones import Backbone, Preprocessing, build_backbone
+from thaw.batches import batches, centre_view, normalise, random_stream, random_view
+from thaw.collectives import joined, merge_rows
+from thaw.device import choose_device, keep_freed_memory, make_deterministic, memory_explained, peak_memory_mib
 from thaw.errors import DataError
-from thaw.images import PicturesFile
+from thaw.images import PicturesFile, Pixels
+from thaw.inference import prepare_inference
 from thaw.model import backbone_sha256
-from thaw.params import BackboneParams
+from thaw.params import FLOAT32, BackboneParams, ComputeParams
+from thaw.processes import deal_batches, is_first, process_count
 from thaw.progress import progress
 
 Features = NDArray[np.float32]
@@ -32,8 +40,8 @@ class FeatureTable:
     paths: tuple[str, ...]
     """The pictures, in the order of the rows."""
 
-    features: Features
-    """Shape `(N, width)`, float32."""
+    views: Features
+    """Shape `(N, K, width)`, float32: of the centre view, and of K - 1 augmented ones."""
 
     backbone_sha256: str
     """The backbone that made them, by `model.backbone_sha256`."""
@@ -47,7 +55,7 @@ class FeatureTable:
             )
 
     def select(self, paths: Sequence[str]) -> Features:
-        """The rows of `paths`, in their order, shape `(len(paths), width)`.
+        """The rows of `paths`, in their order, shape `(len(paths), K, width)`.
 
         Raises:
             DataError: a picture has no features, since they were made from other pictures.
@@ -56,19 +64,46 @@ class FeatureTable:
         missing = [path for path in paths if path not in row]
         if missing:
             raise DataError(f"{len(missing)} pictures have no features, {missing[0]} for one; run `dvc repro embed`")
-        return self.features[[row[path] for path in paths]]
+        return self.views[[row[path] for path in paths]]
 
 
-def embed_pictures(*, backbone: BackboneParams, batch_size: int, pictures: Path, features: Path, cost: Path) -> None:
-    """Write the features of every picture in the archive `pictures`, and what it cost to compute them."""
+@joined()
+def embed_pictures(
+    *,
+    backbone: BackboneParams,
+    batch_size: int,
+    pictures: Path,
+    features: Path,
+    cost: Path,
+    views: int = 1,
+    compute: ComputeParams = FLOAT32,
+) -> None:
+    """Write the features of every picture in the archive `pictures`, and what it cost to compute them.
+
+    Args:
+        backbone: what makes them; the features keep the hash of its weights as they were before any folding.
+        batch_size: views in one forward pass.
+        pictures: the archive.
+        features: is written: a tensor of shape `(N, width)`, or `(N, views, width)` if there are several.
+        cost: is written.
+        views: how many of each picture; the first is the centre, the others are augmented.
+        compute: how the device computes.
+    """
     make_deterministic()
+    keep_freed_memory()
     started_s = time.perf_counter()
     built = build_backbone(backbone)
-    paths, rows = _compute(pictures, built, batch_size=batch_size)
+    with memory_explained(
+        f"a batch of {batch_size} pictures of {backbone.image_size_px} px",
+        remedy="set embed.batch_size, or backbone.image_size_px, to less",
+    ):
+        paths, made = _compute(pictures, built, batch_size=batch_size, views=views, compute=compute)
+    if not is_first():
+        return
     with new_file(features) as temporary:
         # One entry: safetensors writes several in an order that differs from run to run.
         about = json.dumps({"backbone_sha256": backbone_sha256(built), "paths": paths})
-        save_file({"features": rows}, temporary, metadata={"about": about})
+        save_file({"features": made[:, 0] if views == 1 else made}, temporary, metadata={"about": about})
     seconds = time.perf_counter() - started_s
     write_json(
         cost,
@@ -76,30 +111,47 @@ def embed_pictures(*, backbone: BackboneParams, batch_size: int, pictures: Path,
             "pictures": len(paths),
             "seconds": seconds,
             "pictures_per_second": len(paths) / seconds,
+            "views": views,
             "peak_memory_mib": peak_memory_mib(choose_device()),
             "device": choose_device().type,
             "threads": torch.get_num_threads(),
+            "processes": process_count(),
         },
     )
 
 
-def _compute(pictures: Path, backbone: Backbone, *, batch_size: int) -> tuple[tuple[str, ...], Features]:
-    """The pictures of an archive and their features, shape `(N, width)`."""
+def _compute(
+    pictures: Path, backbone: Backbone, *, batch_size: int, views: int, compute: ComputeParams
+) -> tuple[tuple[str, ...], Features]:
+    """The pictures of an archive and their features, shape `(N, views, width)`."""
     device = choose_device()
-    module = backbone.module.to(device)
+    forward = prepare_inference(backbone.module, compute, device)
+    pictures_at_once = max(1, batch_size // views)
     with PicturesFile(pictures) as archive:
         paths = tuple(archive.paths)
-        features = np.empty((len(paths), backbone.width), np.float32)
+        features = np.zeros((len(paths), views, backbone.width), np.float32)
+        order = deal_batches(range(len(paths)), batch_size=pictures_at_once)
 
-        def view(index: int) -> NDArray[np.uint8]:
-            return centre_view(archive.read_pixels(paths[index]), backbone.preprocessing)
+        def views_of(index: int) -> Pixels:
+            return _cut_views(archive.read_pixels(paths[index]), paths[index], backbone.preprocessing, count=views)
 
-        with torch.inference_mode(), progress("embed", total=len(paths), unit="pictures") as bar:
-            for rows, views in batches(range(len(paths)), view, batch_size=batch_size):
-                made = module(normalise(views, backbone.preprocessing, device))  # (B, width)
-                features[rows] = made.float().cpu().numpy()
+        with torch.inference_mode(), progress("embed", total=len(order), unit="pictures") as bar:
+            for rows, cut in batches(order, views_of, batch_size=pictures_at_once):
+                full = np.resize(cut, (pictures_at_once * views, *cut.shape[2:]))  # the last batch: filled by repeating
+                made = forward(normalise(full, backbone.preprocessing, device)).cpu().numpy()  # (B, width)
+                features[rows] = made[: len(rows) * views].reshape(len(rows), views, backbone.width)
                 bar.update(len(rows))
-    return paths, features
+    return paths, merge_rows(features)
+
+
+def _cut_views(pixels: Pixels, path: str, preprocessing: Preprocessing, *, count: int) -> Pixels:
+    """The centre view and `count` - 1 augmented ones, shape `(count, S, S, 3)`, uint8.
+
+    What is random depends on the picture's path and the view's number alone.
+    """
+    name = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8])
+    augmented = (random_view(pixels, preprocessing, random_stream(name, number)) for number in range(1, count))
+    return np.stack([centre_view(pixels, preprocessing), *augmented])
 
 
 def read_features(path: Path) -> FeatureTable:
@@ -108,8 +160,9 @@ def read_features(path: Path) -> FeatureTable:
         raise DataError(f"{path} does not exist: run the embed stage")
     with safe_open(path, framework="numpy") as file:
         about = json.loads(file.metadata()["about"])
+        tensor = file.get_tensor("features")
         return FeatureTable(
             paths=tuple(about["paths"]),
             backbone_sha256=about["backbone_sha256"],
-            features=file.get_tensor("features"),
+            views=tensor if tensor.ndim == 3 else tensor[:, None],
         )

@@ -10,27 +10,32 @@ from numpy.typing import NDArray
 from thaw import layout
 from thaw.atomic import new_file, write_json
 from thaw.backbones import build_backbone
+from thaw.collectives import joined, merge_rows
 from thaw.dataset import LabelledPictures, read_assignment
-from thaw.device import choose_device, make_deterministic
+from thaw.device import choose_device, keep_freed_memory, make_deterministic, memory_explained
 from thaw.embed import read_features
 from thaw.feed import picture_batches
 from thaw.images import PicturesFile
+from thaw.inference import prepare_inference
 from thaw.layout import Cell
 from thaw.metrics import score_predictions
 from thaw.model import Classifier, backbone_tensors_moved, load_model
-from thaw.params import BackboneParams
+from thaw.params import FLOAT32, BackboneParams, ComputeParams
+from thaw.processes import deal_batches, is_first
 from thaw.progress import progress
 
 Probabilities = NDArray[np.float64]
 
 
-def evaluate_cell(cell: Cell, *, batch_size: int) -> None:
+@joined()
+def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT32) -> None:
     """Predict the test split with a saved model; write its predictions and metrics.
 
     A backbone that did not move by a bit makes the features that `embed` made, so those are used; a backbone that
     moved sees the pictures. Whether it moved is found by comparing the saved tensors with the pretrained ones.
     """
     make_deterministic()
+    keep_freed_memory()
     saved = load_model(cell.model)
     pretrained = build_backbone(BackboneParams.model_validate(saved.facts["backbone"]))
     moved = backbone_tensors_moved(saved.classifier, pretrained)
@@ -40,13 +45,18 @@ def evaluate_cell(cell: Cell, *, batch_size: int) -> None:
     test = assignment.select("test", features=table, classes=classes)
     val = assignment.select("val", features=table, classes=classes)
     classifier = saved.classifier.to(choose_device())
-    with PicturesFile(layout.PICTURES) as archive:
+    guard = memory_explained(
+        f"predicting {batch_size} pictures at once", remedy="set embed.batch_size, or backbone.image_size_px, to less"
+    )
+    with PicturesFile(layout.PICTURES) as archive, guard:
         probabilities, val_probabilities = (
             _predict_features(classifier, split)
             if moved == 0
-            else _predict_pictures(classifier, split, archive, batch_size=batch_size)
+            else _predict_pictures(classifier, split, archive, batch_size=batch_size, compute=compute)
             for split in (test, val)
         )
+    if not is_first():
+        return
     _write_predictions(cell.predictions, test, probabilities, classes=classes)
     scores = score_predictions(val_probabilities, val.labels)
     write_json(
@@ -71,15 +81,19 @@ def _predict_features(classifier: Classifier, split: LabelledPictures) -> Probab
 
 
 def _predict_pictures(
-    classifier: Classifier, split: LabelledPictures, archive: PicturesFile, *, batch_size: int
+    classifier: Classifier, split: LabelledPictures, archive: PicturesFile, *, batch_size: int, compute: ComputeParams
 ) -> Probabilities:
     """Class probabilities of a split from its pictures, shape `(N, classes)`."""
-    made = []
-    with torch.inference_mode(), progress("evaluate", total=len(split.paths), unit="pictures") as bar:
-        for inputs, labels in picture_batches(classifier, split, archive, batch_size=batch_size):
-            made.append(_softmax(classifier(inputs)))
+    forward = prepare_inference(classifier, compute, classifier.head.weight.device)
+    probabilities = np.zeros((len(split.paths), len(classifier.classes)))
+    order = deal_batches(range(len(split.paths)), batch_size=batch_size)
+    done = 0
+    with torch.inference_mode(), progress("evaluate", total=len(order), unit="pictures") as bar:
+        for inputs, labels in picture_batches(classifier, split, archive, order=order, batch_size=batch_size):
+            probabilities[order[done : done + len(labels)]] = _softmax(forward(inputs))
+            done += len(labels)
             bar.update(len(labels))
-    return np.concatenate(made)
+    return merge_rows(probabilities)
 
 
 def _softmax(logits: torch.Tensor) -> Probabilities:

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from thaw.batches import batches, centre_view, normalise, random_stream, random_view
 from thaw.dataset import LabelledPictures
+from thaw.device import in_precision
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import ComputeParams, Phase, TrainingParams
+from thaw.processes import deal_batches, share_batches
 
-ORDER, AUGMENTATION, LAYERS, MIXUP = 1, 2, 3, 4
+ORDER, AUGMENTATION, LAYERS, MIXUP, CACHED_VIEW = 1, 2, 3, 4, 11
 """The names of the random streams of training; a number stays with its purpose."""
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -35,10 +37,14 @@ class Feed:
     forward: Callable[[Tensor], Tensor]
     """The whole model, or its head alone."""
 
-    train: Callable[[int], Batches]
-    """The number of an epoch -> its batches, in their random order."""
+    train: Callable[[int, int], Batches]
+    """The number of an epoch, and how many batches to leave out -> the others, in the epoch's random order.
+
+    Of several processes, each gets its share of each batch.
+    """
 
     val: Callable[[], Batches]
+    """Of several processes, each gets some of the batches."""
 
     pictures: int
     """How many pictures an epoch of training has."""
@@ -53,47 +59,58 @@ def make_feed(
     val: LabelledPictures,
     pictures: PicturesFile,
     params: TrainingParams,
+    compute: ComputeParams,
     seed: int,
 ) -> Feed:
     """What the phase `number` of a variant, counted from 0, feeds; see `fit` for the other arguments."""
     device = model.head.weight.device
 
-    def order(epoch: int) -> list[int]:
+    def order(epoch: int, batches_done: int) -> tuple[list[int], int]:
         shuffled = random_stream(seed, ORDER, number, epoch).permutation(len(train.paths))
-        return [int(index) for index in shuffled]
+        rest = [int(index) for index in shuffled[batches_done * params.batch_size :]]
+        return share_batches(rest, batch_size=params.batch_size)
 
-    def feature_batches(split: LabelledPictures, order: Sequence[int]) -> Batches:
-        for start in range(0, len(order), params.batch_size):
-            rows = order[start : start + params.batch_size]
-            yield torch.from_numpy(split.features[rows]).to(device), _labels(split, rows, device)
+    def feature_batches(
+        split: LabelledPictures, order: Sequence[int], batch_size: int, *, chosen: NDArray[np.int64]
+    ) -> Batches:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            yield torch.from_numpy(split.views[rows, chosen[rows]]).to(device), _labels(split, rows, device)
 
-    def augmented_batches(epoch: int, order: Sequence[int]) -> Batches:
+    def random_views(epoch: int) -> NDArray[np.int64]:
+        """Which of a picture's cached views an epoch sees, shape `(N,)`."""
+        return random_stream(seed, CACHED_VIEW, number, epoch).integers(train.views.shape[1], size=len(train.paths))
+
+    def augmented_batches(epoch: int, order: Sequence[int], batch_size: int) -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
             random = random_stream(seed, AUGMENTATION, number, epoch, index)
             return random_view(pictures.read_pixels(train.paths[index]), model.preprocessing, random)
 
-        for rows, views in batches(order, view, batch_size=params.batch_size):
+        for rows, views in batches(order, view, batch_size=batch_size):
             yield normalise(views, model.preprocessing, device), _labels(train, rows, device)
 
-    def mixed(epoch: int, unmixed: Batches) -> Batches:
+    def mixed(epoch: int, batches_done: int, unmixed: Batches) -> Batches:
         if params.mixup_alpha == 0:
             yield from unmixed
             return
-        for batch, (inputs, labels) in enumerate(unmixed):
+        for batch, (inputs, labels) in enumerate(unmixed, start=batches_done):
             random = random_stream(seed, MIXUP, number, epoch, batch)
             yield mix_up(inputs, labels, classes=len(model.classes), alpha=params.mixup_alpha, random=random)
 
+    validated = deal_batches(range(len(val.paths)), batch_size=params.batch_size)
     if phase.train == "head":
         return Feed(
             forward=model.head,
-            train=lambda epoch: mixed(epoch, feature_batches(train, order(epoch))),
-            val=lambda: feature_batches(val, range(len(val.paths))),
+            train=lambda epoch, done: mixed(
+                epoch, done, feature_batches(train, *order(epoch, done), chosen=random_views(epoch))
+            ),
+            val=lambda: feature_batches(val, validated, params.batch_size, chosen=np.zeros(len(val.paths), np.int64)),
             pictures=len(train.paths),
         )
     return Feed(
-        forward=model,
-        train=lambda epoch: mixed(epoch, augmented_batches(epoch, order(epoch))),
-        val=lambda: picture_batches(model, val, pictures, batch_size=params.batch_size),
+        forward=in_precision(torch.compile(model) if compute.compile else model, compute, device),
+        train=lambda epoch, done: mixed(epoch, done, augmented_batches(epoch, *order(epoch, done))),
+        val=lambda: picture_batches(model, val, pictures, order=validated, batch_size=params.batch_size),
         pictures=len(train.paths),
     )
 
@@ -123,15 +140,15 @@ def mix_up(
 
 
 def picture_batches(
-    model: Classifier, split: LabelledPictures, pictures: PicturesFile, *, batch_size: int
+    model: Classifier, split: LabelledPictures, pictures: PicturesFile, *, order: Sequence[int], batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures of a split in order, not augmented, as `Batches`."""
+    """The pictures of a split, those in `order`, not augmented, as `Batches`."""
     device = model.head.weight.device
 
     def view(index: int) -> NDArray[np.uint8]:
         return centre_view(pictures.read_pixels(split.paths[index]), model.preprocessing)
 
-    for rows, views in batches(range(len(split.paths)), view, batch_size=batch_size):
+    for rows, views in batches(order, view, batch_size=batch_size):
         yield normalise(views, model.preprocessing, device), _labels(split, rows, device)
 
 

@@ -1,5 +1,6 @@
 """Bytes -> RGB pixels: the one decoder that cleaning, training and prediction share."""
 
+import hashlib
 import io
 import os
 import re
@@ -184,6 +185,11 @@ class PicturesFile:
     def paths(self) -> list[str]:
         """The paths of all pictures, sorted."""
         return sorted(self._members)
+
+    def fingerprint(self) -> str:
+        """A hash over names, sizes and checksums of all pictures: another archive has another one."""
+        facts = [(name, info.file_size, info.CRC) for name, info in sorted(self._members.items())]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def read(self, path: str) -> bytes:
         """The bytes of one picture; DataError if it is missing or its checksum is wrong."""

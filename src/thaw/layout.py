@@ -43,6 +43,10 @@ class Cell(NamedTuple):
         return Path(f"data/cost/{self}.json")
 
     @property
+    def checkpoint(self) -> Path:
+        return Path(f".thaw/checkpoints/{self}.safetensors")
+
+    @property
     def predictions(self) -> Path:
         return Path(f"data/predictions/{self}.csv")
 

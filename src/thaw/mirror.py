@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from thaw.layout import Cell
+from thaw.processes import is_first
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,9 @@ def mirrored(cell: Cell, *, through: Literal["train", "evaluate"]) -> Iterator[N
     MLflow takes as long to import as torch does. In a second process it does so meanwhile, on another core. If the
     block fails, that process reads the end of its input instead of a line, and ends without a trace.
     """
+    if not is_first():
+        yield
+        return
     command = [sys.executable, "-m", "thaw.tracking", cell.variant, str(cell.seed), through]
     # A session of its own, so that Ctrl-C reaches the work alone.
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as tracker:

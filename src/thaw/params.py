@@ -174,10 +174,22 @@ class BackboneParams(_Section):
     image_size_px: Annotated[int, Field(ge=32, le=1024)]
 
 
+class ComputeParams(_Section):
+    """How the device computes."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+
+FLOAT32 = ComputeParams()
+"""As the weights are stored, and as torch comes."""
+
+
 class EmbedParams(_Section):
     """How features are computed."""
 
     batch_size: Positive
+    views: Positive
 
 
 class TrainingParams(_Section):
@@ -234,6 +246,7 @@ class Params(_Section):
     split: SplitParams
     backbone: BackboneParams
     embed: EmbedParams
+    compute: ComputeParams
     training: TrainingParams
     variants: Annotated[dict[VariantName, Annotated[list[Phase], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]

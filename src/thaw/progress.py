@@ -8,6 +8,8 @@ from typing import Protocol
 
 from tqdm import tqdm
 
+from thaw.processes import is_first
+
 PLAIN_LINE_EVERY_S = 10.0
 
 
@@ -51,6 +53,16 @@ class _PlainLines:
         print(f"{self.label}: {done}{total} {self.unit}, {rate} {self.unit}/s{left}{tail}", file=sys.stderr, flush=True)
 
 
+class _Silence:
+    """For all processes but the first."""
+
+    def update(self, n: int = 1) -> None:
+        pass
+
+    def set_postfix_str(self, s: str) -> None:
+        pass
+
+
 @contextmanager
 def progress(label: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Progress]:
     """Show the progress of a block, on stderr.
@@ -61,6 +73,9 @@ def progress(label: str, *, total: int | None, unit: str, done: int = 0) -> Iter
         unit: what is counted, for instance "pictures"; "B" is shown in KiB, MiB and so on.
         done: how many units an earlier try has left behind (a resumed download).
     """
+    if not is_first():
+        yield _Silence()
+        return
     if sys.stderr.isatty():
         scaled = unit == "B"
         with tqdm(

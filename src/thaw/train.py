@@ -12,36 +12,78 @@ import torch
 from thaw import layout
 from thaw.atomic import new_file, new_folder, write_json
 from thaw.backbones import build_backbone
+from thaw.checkpoint import Checkpoints, run_key
+from thaw.collectives import joined
 from thaw.dataset import read_assignment
-from thaw.device import choose_device, make_deterministic, peak_memory_mib
+from thaw.device import (
+    choose_device,
+    describe_device,
+    keep_freed_memory,
+    make_deterministic,
+    memory_explained,
+    peak_memory_mib,
+)
 from thaw.embed import read_features
 from thaw.fit import Fit, fit, history_rows
 from thaw.images import PicturesFile
 from thaw.layout import Cell, locked_stage
 from thaw.model import Classifier, count_parameters, save_model, set_trainable
-from thaw.params import BackboneParams, Phase, TrainingParams
+from thaw.params import FLOAT32, BackboneParams, ComputeParams, Phase, TrainingParams
+from thaw.processes import is_first, process_count
 
 
-def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams, training: TrainingParams) -> None:
+@joined()
+def train_cell(
+    cell: Cell,
+    *,
+    phases: Sequence[Phase],
+    backbone: BackboneParams,
+    training: TrainingParams,
+    compute: ComputeParams = FLOAT32,
+) -> None:
     """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs."""
     make_deterministic()
+    keep_freed_memory()
     started_at_unix_s, started_s = time.time(), time.perf_counter()
     device = choose_device()
     assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
     pretrained = build_backbone(backbone)
     table.require_made_by(pretrained)
     classifier = Classifier(pretrained, classes=assignment.classes, seed=cell.seed).to(device)
+    train = assignment.select("train", features=table, classes=assignment.classes)
+    val = assignment.select("val", features=table, classes=assignment.classes)
     with PicturesFile(layout.PICTURES) as archive:
-        result = fit(
-            classifier,
-            phases,
-            name=str(cell),
-            train=assignment.select("train", features=table, classes=assignment.classes),
-            val=assignment.select("val", features=table, classes=assignment.classes),
-            pictures=archive,
-            params=training,
-            seed=cell.seed,
+        key = run_key(
+            {
+                "cell": cell,
+                "phases": [phase.model_dump() for phase in phases],
+                "training": training.model_dump(),
+                "compute": compute.model_dump(),
+                "backbone": [backbone.model_dump(), table.backbone_sha256],
+                "data": [train.fingerprint(), val.fingerprint(), archive.fingerprint()],
+                "device": {**describe_device(), "processes": process_count()},
+            }
         )
+        checkpoints = Checkpoints(path=cell.checkpoint, key=key)
+        with memory_explained(
+            f"training on {training.batch_size} pictures of {backbone.image_size_px} px at once",
+            remedy="set training.batch_size to less and training.accumulate_batches to more, or lower "
+            "backbone.image_size_px",
+        ):
+            result = fit(
+                classifier,
+                phases,
+                name=str(cell),
+                train=train,
+                val=val,
+                pictures=archive,
+                params=training,
+                seed=cell.seed,
+                compute=compute,
+                checkpoints=checkpoints,
+            )
+    if not is_first():
+        return
     trained = max(_count_trained(classifier, phase) for phase in phases)
     facts = {
         "variant": cell.variant,
@@ -60,15 +102,17 @@ def train_cell(cell: Cell, *, phases: Sequence[Phase], backbone: BackboneParams,
         {
             "started_at_unix_s": started_at_unix_s,
             "provenance": _provenance(),
-            "train_seconds": time.perf_counter() - started_s,
+            "train_seconds": time.perf_counter() - started_s + result.earlier_seconds,
             "pictures_per_second": sum(c.pictures_per_second * c.seconds for c in result.costs)
             / sum(c.seconds for c in result.costs),
             "peak_memory_mib": peak_memory_mib(device),
             "device": device.type,
             "threads": torch.get_num_threads(),
+            "processes": process_count(),
             "phases": [asdict(phase_cost) for phase_cost in result.costs],
         },
     )
+    checkpoints.remove()
 
 
 def _count_trained(model: Classifier, phase: Phase) -> int:

@@ -1,0 +1,149 @@
+"""How fast the frozen backbone is: each step of `embed` by itself, and against OpenVINO on as many threads.
+
+    python bench/bench_embed.py
+
+EfficientNet-Lite0 at 224 px on real photos that lie decoded in memory; then the whole of `embed`, which reads and
+decodes them too, and the same with OpenVINO in the backbone's place. Each row is a process of its own, since memory
+that was kept cannot be given back. OpenVINO: pip install -r bench/requirements.txt; without it, its rows are missing.
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from photos import LITE0_AT_224_PX, clean_and_split, require_photos, seconds
+from thaw.backbones import build_backbone
+from thaw.batches import batches, centre_view, normalise
+from thaw.device import keep_freed_memory
+from thaw.images import PicturesFile, Pixels
+from thaw.inference import fold_batch_norm, prepare_inference
+from thaw.params import FLOAT32, ComputeParams
+
+CPU = torch.device("cpu")
+PICTURES, BATCH_SIZE, ROUNDS = 128, 32, 3
+BACKBONE = build_backbone(LITE0_AT_224_PX)
+
+
+def as_it_comes() -> Callable[[Tensor], Tensor]:
+    """Eager torch with the layout that networks are built with."""
+    module = BACKBONE.module.to(memory_format=torch.contiguous_format)
+    return lambda pictures: module(pictures.contiguous())
+
+
+def channels_last() -> Callable[[Tensor], Tensor]:
+    """Eager torch, colours of a pixel beside each other."""
+    return BACKBONE.module
+
+
+def kept_memory() -> Callable[[Tensor], Tensor]:
+    """And freed memory stays with the process."""
+    keep_freed_memory()
+    return BACKBONE.module
+
+
+def folded() -> Callable[[Tensor], Tensor]:
+    """And BatchNorm is folded."""
+    keep_freed_memory()
+    return fold_batch_norm(BACKBONE.module).to(memory_format=torch.channels_last)
+
+
+def fused() -> Callable[[Tensor], Tensor]:
+    """And activations are fused: what `embed` does."""
+    keep_freed_memory()
+    return prepare_inference(BACKBONE.module, FLOAT32, CPU)
+
+
+def compiled() -> Callable[[Tensor], Tensor]:
+    """What `embed` does with compute.compile; compiling is not counted."""
+    keep_freed_memory()
+    return prepare_inference(BACKBONE.module, ComputeParams(compile=True), CPU)
+
+
+def openvino() -> Callable[[Tensor], Tensor]:
+    """OpenVINO at its fastest with float32."""
+    import openvino
+
+    converted = openvino.convert_model(BACKBONE.module, example_input=torch.zeros(2, 3, 224, 224))
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    model = openvino.compile_model(converted, "CPU", options)
+    return lambda pictures: torch.from_numpy(model(pictures.contiguous().numpy())[0])
+
+
+STEPS = {
+    "eager, as it comes": as_it_comes,
+    "eager, channels last": channels_last,
+    "+ freed memory kept": kept_memory,
+    "+ BatchNorm folded": folded,
+    "+ activations fused (= embed)": fused,
+    "embed with compute.compile": compiled,
+    "OpenVINO": openvino,
+}
+"""In the order of the table; each adds to the one before, up to `embed`."""
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Measure embed.")
+    parser.add_argument("--measure", nargs=2, metavar=("STEP", "ARCHIVE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        step, archive = arguments.measure
+        print(*measure(STEPS[step](), Path(archive)))
+        return
+    require_photos()
+    steps = list(STEPS)
+    if importlib.util.find_spec("openvino") is None:
+        print("bench_embed: OpenVINO is missing; pip install -r bench/requirements.txt")
+        steps.remove("OpenVINO")
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures, _ = clean_and_split(Path(scratch))
+        speeds = {step: measure_apart(step, pictures) for step in steps}
+    plain, _ = speeds["eager, as it comes"]
+    other, other_decoding = speeds.get("OpenVINO", (float("nan"), float("nan")))
+    print(f"{'EfficientNet-Lite0, 224 px':30} {'pictures/s':>10} {'x eager':>8} {'x OpenVINO':>11}", end="")
+    print(f" {'with decoding':>14} {'x OpenVINO':>11}")
+    for step, (speed, decoding) in speeds.items():
+        print(f"{step:30} {speed:10.1f} {speed / plain:8.2f} {speed / other:11.2f}", end="")
+        print(f" {decoding:14.1f} {decoding / other_decoding:11.2f}")
+
+
+def measure_apart(step: str, pictures: Path) -> tuple[float, float]:
+    """Measure a step in a process of its own."""
+    command = [sys.executable, __file__, "--measure", step, str(pictures)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    in_memory, decoding = printed.split()
+    return float(in_memory), float(decoding)
+
+
+def measure(forward: Callable[[Tensor], Tensor], pictures: Path) -> tuple[float, float]:
+    """Pictures per second, the best of some rounds: of tensors in memory, and of pictures read and decoded."""
+    with PicturesFile(pictures) as archive, torch.inference_mode():
+        paths = archive.paths[:PICTURES]
+
+        def view(index: int) -> Pixels:
+            return centre_view(archive.read_pixels(paths[index]), BACKBONE.preprocessing)
+
+        def read() -> Iterator[Tensor]:
+            for _, views in batches(range(len(paths)), view, batch_size=BATCH_SIZE):
+                yield normalise(views, BACKBONE.preprocessing, CPU)
+
+        ready = list(read())
+        forward(ready[0])
+        in_memory_s = min(seconds(lambda: [forward(batch) for batch in ready]) for _ in range(ROUNDS))
+        decoding_s = min(seconds(lambda: [forward(batch) for batch in read()]) for _ in range(ROUNDS))
+    return len(paths) / in_memory_s, len(paths) / decoding_s
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What processes that work together tell each other; where there is one process alone, all of this does nothing.
+
+Gradients are summed by one plain all-reduce after the backward pass, rather than by DistributedDataParallel: that
+averages over processes, which is wrong when they hold unequal numbers of pictures, and wraps the model, which changes
+the names in its state dict. Here each process weights its loss by its share of the pictures, so that the sum is the
+gradient of the whole batch, to rounding.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+
+from thaw.device import choose_device
+from thaw.processes import process_count
+
+Value = TypeVar("Value")
+Rows = TypeVar("Rows", NDArray[np.float32], NDArray[np.float64])
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes that torchrun has started, if any, for the block: over NCCL on GPUs, else over gloo.
+
+    Blocks can be nested, but not follow each other: torchrun's store keeps the addresses of the first.
+    """
+    if process_count() == 1:
+        yield
+        return
+    is_outermost = not distributed.is_initialized()
+    if is_outermost:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+        # Nobody goes on before the first process has written its files.
+        distributed.barrier()
+    finally:
+        if is_outermost:
+            distributed.destroy_process_group()
+
+
+def sum_numbers(numbers: Sequence[float]) -> list[float]:
+    """The sums over all processes, in float64, the same in each."""
+    if process_count() == 1:
+        return list(numbers)
+    sums = torch.tensor(numbers, dtype=torch.float64, device=choose_device())
+    distributed.all_reduce(sums)
+    return [float(number) for number in sums.tolist()]
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all processes; one that is missing counts as zero."""
+    if process_count() == 1:
+        return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    _replace(grads, _summed(grads))
+    for parameter, grad in zip(trained, grads, strict=True):
+        parameter.grad = grad
+
+
+def average_statistics(module: nn.Module) -> None:
+    """Replace the statistics that BatchNorm layers in training mode have gathered in each process by their mean."""
+    if process_count() == 1:
+        return
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    buffers = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+    if buffers:
+        _replace(buffers, _summed(buffers) / process_count())
+
+
+def merge_rows(rows: Rows) -> Rows:
+    """Give every process all rows, of which each process has computed some, and left the others zero.
+
+    The bits are summed as whole numbers, since a sum of floats would turn -0.0 into 0.0.
+    """
+    if process_count() == 1:
+        return rows
+    bits = torch.from_numpy(rows.view(f"i{rows.itemsize}")).to(choose_device())
+    distributed.all_reduce(bits)
+    return bits.cpu().numpy().view(rows.dtype)
+
+
+def from_first(value: Value) -> Value:
+    """The first process's value, in every process."""
+    if process_count() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def _summed(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of several tensors, summed over all processes, in one row."""
+    row = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(row)
+    return row
+
+
+def _replace(tensors: Sequence[Tensor], row: Tensor) -> None:
+    """Copy the numbers of `row` into `tensors`, in order."""
+    parts = row.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -1,0 +1,155 @@
+"""Two real processes over loopback: the same features, the same history within rounding, files written once."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from thaw import layout
+from thaw.errors import ConfigError
+from thaw.layout import Cell
+from thaw.processes import deal_batches, own_pictures, relaunch, share_batches
+
+CELLS = (Cell("frozen", 0), Cell("tuned", 0))
+
+PROGRAM = """
+import sys
+from conftest import TINY_BACKBONE, TINY_TRAINING
+from thaw import layout
+from thaw.collectives import joined
+from thaw.embed import embed_pictures
+from thaw.errors import exit_code
+from thaw.evaluate import evaluate_cell
+from thaw.layout import Cell
+from thaw.params import Phase
+from thaw.processes import relaunch
+from thaw.train import train_cell
+
+HEAD, ALL = Phase(train="head", epochs=5, lr=0.01), Phase(train="all", epochs=3, lr=0.001)
+# 12 pictures to train on: the last of the batches of 5 has two, and the last of 11 has one for two processes.
+CASES = (("frozen", [HEAD], 5), ("tuned", [HEAD, ALL], 11))
+
+def main():
+    relaunch()
+    with joined():
+        run_stages()
+
+def run_stages():
+    embed_pictures(
+        backbone=TINY_BACKBONE, batch_size=5, pictures=layout.PICTURES, features=layout.FEATURES, cost=layout.EMBED_COST
+    )
+    for variant, phases, batch_size in CASES:
+        training = TINY_TRAINING.model_copy(update={"batch_size": batch_size})
+        train_cell(Cell(variant, 0), phases=phases, backbone=TINY_BACKBONE, training=training)
+        evaluate_cell(Cell(variant, 0), batch_size=2)
+
+sys.exit(exit_code(main))
+"""
+
+
+def run_program(project: Path, *, launcher: str | None) -> subprocess.CompletedProcess[str]:
+    """Run PROGRAM in `project`; one thread a process, since torchrun would choose that too."""
+    (project / "program.py").write_text(PROGRAM, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    if launcher is not None:
+        environment["THAW_LAUNCHER"] = launcher
+    command = [sys.executable, "program.py"]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def history(cell: Cell) -> list[dict[str, str]]:
+    with cell.history.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_processes_do_what_one_does(tiny_project: Path) -> None:
+    done = run_program(tiny_project, launcher=None)
+    assert done.returncode == 0, done.stderr
+    alone_features = layout.FEATURES.read_bytes()
+    alone = {cell: (history(cell), json.loads(cell.metrics.read_text())) for cell in CELLS}
+    shutil.rmtree("data/models")
+    done = run_program(tiny_project, launcher="torchrun --standalone --nproc-per-node=2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(layout.EMBED_COST.read_text())["processes"] == 2
+
+    # Whole batches go round, so each is computed as by one process alone.
+    assert layout.FEATURES.read_bytes() == alone_features
+    for cell, (rows, metrics) in alone.items():
+        together = history(cell)
+        assert len(together) == len(rows)
+        for ours, theirs in zip(together, rows, strict=True):
+            assert [ours[key] for key in ("phase", "epoch", "lr", "best")] == [
+                theirs[key] for key in ("phase", "epoch", "lr", "best")
+            ]
+            for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+                assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=1e-5), (cell, ours["epoch"], key)
+        ours_metrics = json.loads(cell.metrics.read_text())
+        assert ours_metrics["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], rel=1e-4)
+    # The first process alone talks.
+    assert done.stderr.count("frozen-0, phase 1 of 1") == 1
+    assert not list(Path(".thaw/checkpoints").glob("*.safetensors"))
+
+
+def test_an_error_under_torchrun_is_said_and_fails(tiny_project: Path) -> None:
+    layout.SPLITS.unlink()
+    done = run_program(tiny_project, launcher="torchrun --standalone --nproc-per-node=2")
+    assert done.returncode != 0
+    assert "error: data/splits.csv does not exist: run the split stage" in done.stderr
+
+
+@pytest.fixture
+def as_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    def become(rank: int, count: int) -> None:
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(count))
+
+    return become
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("pictures", [0, 1, 7, 10, 23])
+def test_each_picture_counts_once(as_process: Callable[[int, int], None], count: int, pictures: int) -> None:
+    order = list(np.random.default_rng(0).permutation(pictures))
+    dealt, shared = [], []
+    for rank in range(count):
+        as_process(rank, count)
+        dealt += deal_batches(order, batch_size=4 if count < 5 else 5)
+        mine, own_size = share_batches(order, batch_size=5)
+        for start in range(0, pictures, 5):
+            own = own_pictures(min(5, pictures - start))
+            batch, mine = mine[:own_size], mine[own_size:]
+            assert set(batch) <= set(order[start : start + 5])
+            assert len(batch) == max(own, 1)
+            shared += batch[:own]
+    assert sorted(dealt) == sorted(order)
+    assert sorted(shared) == sorted(order)
+
+
+def test_a_batch_that_cannot_be_divided_says_what_to_set(as_process: Callable[[int, int], None]) -> None:
+    as_process(0, 6)
+    with pytest.raises(ConfigError, match=r"training\.batch_size: 5 pictures cannot be divided among 6 processes"):
+        share_batches(range(10), batch_size=5)
+
+
+def test_a_launcher_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_LAUNCHER", "no-such-launcher --nodes 2")
+    with pytest.raises(ConfigError, match="THAW_LAUNCHER names 'no-such-launcher', which cannot be started"):
+        relaunch()
+    assert "THAW_LAUNCHER" not in os.environ
+
+
+def test_without_a_launcher_nothing_is_started() -> None:
+    relaunch()

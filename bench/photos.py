@@ -14,6 +14,7 @@ from thaw.archive import unpack_archive
 from thaw.clean import clean_pictures
 from thaw.dataset import Assignment, LabelledPictures, read_assignment
 from thaw.images import PicturesFile
+from thaw.listing import write_listing
 from thaw.params import BackboneParams, load_params
 from thaw.split import split_pictures
 
@@ -34,15 +35,25 @@ def clean_and_split(scratch: Path) -> tuple[Path, Assignment]:
     """Clean and split the photos as the stages do: pictures.zip and the assignment."""
     folder, manifest, pictures = scratch / "pictures", scratch / "manifest.csv", scratch / "pictures.zip"
     unpack_archive(PHOTOS, folder, limits=PARAMS.unzip)
-    clean_pictures(folder, params=PARAMS.clean, manifest=manifest, pictures=pictures, dropped=scratch / "dropped.zip")
+    listing = scratch / "pictures.sha256"
+    write_listing(folder, listing)
+    clean_pictures(
+        folder,
+        listing=listing,
+        params=PARAMS.clean,
+        manifest=manifest,
+        pictures=pictures,
+        dropped=scratch / "dropped.zip",
+    )
     split_pictures(manifest, scratch / "splits.csv", params=PARAMS.split)
     return pictures, read_assignment(scratch / "splits.csv")
 
 
 def write_small_pictures(destination: Path, *, count: int, side_px: int) -> None:
-    """An archive of `count` small pictures, as `clean` would write it: real photos shrunk, again and again."""
+    """An archive of `count` small pictures, as `clean` would write it: 64 real photos shrunk, again and again."""
     with zipfile.ZipFile(PHOTOS) as archive:
-        names = [name for name in sorted(archive.namelist()) if name.endswith(("/100.jpg", "/200.jpg", "/300.jpg"))]
+        # The planted faults have longer names.
+        names = [name for name in sorted(archive.namelist()) if len(Path(name).stem) <= 4][:64]
         encoded = [_shrink(archive.read(name), side_px) for name in names]
     with zipfile.ZipFile(destination, "w") as small:
         for number in range(count):

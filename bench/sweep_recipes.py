@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from photos import PHOTOS
 from thaw import layout
 from thaw.archive import unpack_archive
 from thaw.atomic import write_json
@@ -30,7 +31,6 @@ from thaw.split import split_pictures
 from thaw.train import train_cell
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOS = ROOT.parent / "shared" / "data" / "cats_vs_dogs_2002.zip"
 PARAMS = load_params(ROOT / "params.yaml")
 BACKBONE = PARAMS.backbone.model_copy(update={"image_size_px": 96})
 TRAIN_PICTURES = 600

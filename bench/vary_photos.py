@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from photos import PHOTOS
 from thaw.clean import count_cores
 from thaw.images import FORMATS
 from thaw.progress import progress
 
 CHUNK = 256
 """So many are made ahead: memory stays flat."""
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cats_vs_dogs_2002.zip"
 
 
 def main() -> None:

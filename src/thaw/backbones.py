@@ -29,6 +29,9 @@ from thaw.weights import (
 _TIMM_FIRST = ("convnext", "densenet", "inception_v3")
 """A name that both libraries have means torchvision's network, but in these families, which only timm's can cut."""
 
+NOISE_PICTURES, NOISE_SIDE_PX = 8, 16
+"""What random weights are shown first: noise as coarse as that has large shapes, as photos do."""
+
 _UNCUT, _TAIL = "network", "tail"
 """The one block of a network that cannot be cut, and what comes after the last of timm's features."""
 
@@ -315,6 +318,8 @@ def _describe(
     module = module.eval()
     size_px = params.image_size_px
     try:
+        if params.weights == "none":
+            _settle_batch_norm(module, size_px=size_px)
         with torch.inference_mode():
             width = module(torch.zeros(1, 3, size_px, size_px)).shape[1]
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -335,6 +340,29 @@ def _describe(
             std=std,
         ),
     )
+
+
+def _settle_batch_norm(module: nn.Module, *, size_px: int) -> None:
+    """Give BatchNorm layers between random weights the statistics of coarse noise.
+
+    They start as if all maps had mean 0 and variance 1, which is not so: block by block everything would shrink, until
+    all pictures have the same features, and a head has nothing to learn from.
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    noise = torch.randn(NOISE_PICTURES, 3, NOISE_SIDE_PX, NOISE_SIDE_PX)
+    with torch.no_grad():
+        module(nn.functional.interpolate(noise, size=size_px, mode="bilinear"))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.zero_()
 
 
 def block_shapes(backbone: Backbone) -> list[tuple[int, ...]]:

@@ -8,7 +8,6 @@ labelled pictures; without one, the photos that lie beside the project. Where th
 
 import argparse
 import io
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from PIL import Image
 from photos import PHOTOS
 from thaw.archive import unpack_archive
 from thaw.clean import clean_pictures, count_cores
-from thaw.listing import write_listing
+from thaw.memory import process_peak_mib
 from thaw.params import load_params
 from vary_photos import vary_photos
 
@@ -48,10 +47,11 @@ def main() -> None:
         scratch = Path(name)
         folder = scratch / "pictures"
         report_unzip(arguments.archive, folder, scratch)
-        write_listing(folder, scratch / "pictures.sha256")
         report_speed(folder, scratch)
-        if PHOTOS.is_file():
-            report_memory(scratch)
+        if not PHOTOS.is_file():
+            print(f"bench_clean: memory skipped, since there is no archive {PHOTOS} to vary")
+            return
+        report_memory(scratch)
 
 
 def report_unzip(archive: Path, folder: Path, scratch: Path) -> None:
@@ -90,7 +90,6 @@ def report_memory(scratch: Path) -> None:
         for name, data in vary_photos(count):
             (many / name).parent.mkdir(parents=True, exist_ok=True)
             (many / name).write_bytes(data)
-        write_listing(many, scratch / f"{count}.sha256")
         command = [sys.executable, __file__, "--clean-and-print-peak", str(many)]
         peaks_mib.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
         shutil.rmtree(many)
@@ -104,14 +103,13 @@ def print_peak_of_clean(folder: Path) -> None:
     """Clean a folder, and print the most memory that this process ever held, in MiB."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         clean(folder, Path(scratch))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(process_peak_mib())
 
 
 def clean(folder: Path, scratch: Path) -> None:
     """Clean a folder as the stage does."""
     clean_pictures(
         folder,
-        listing=folder.with_name(f"{folder.name}.sha256"),
         params=PARAMS.clean,
         manifest=scratch / "manifest.csv",
         pictures=scratch / "pictures.zip",

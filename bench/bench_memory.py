@@ -9,7 +9,6 @@ splits.
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from photos import PARAMS, require_photos, write_small_pictures, write_splits
 from thaw import layout
 from thaw.embed import embed_pictures
 from thaw.layout import Cell
+from thaw.memory import process_peak_mib
 from thaw.params import BackboneParams, Phase
 from thaw.train import train_cell
 
@@ -35,7 +35,7 @@ def main() -> None:
     stage = parser.parse_args().print_peak_of
     if stage:
         STAGES[stage]()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(process_peak_mib())
         return
     require_photos()
     peaks_mib = {count: measure(count) for count in (FEW, MANY)}

@@ -32,7 +32,6 @@ from thaw.embed import embed_pictures
 from thaw.errors import exit_code
 from thaw.evaluate import evaluate_cell
 from thaw.layout import Cell
-from thaw.listing import write_listing
 from thaw.params import BackboneParams, Phase, load_params
 from thaw.sample import draw_archive
 from thaw.split import split_pictures
@@ -88,10 +87,8 @@ def prepare() -> None:
     """Draw 40 pictures and embed them."""
     draw_archive(layout.ARCHIVE, params=PARAMS.sample.model_copy(update={"pictures_per_class": 20}))
     unpack_archive(layout.ARCHIVE, layout.PICTURES_FOLDER, limits=PARAMS.unzip)
-    write_listing(layout.PICTURES_FOLDER, layout.LISTING)
     clean_pictures(
         layout.PICTURES_FOLDER,
-        listing=layout.LISTING,
         params=PARAMS.clean,
         manifest=layout.MANIFEST,
         pictures=layout.PICTURES,

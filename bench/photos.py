@@ -14,7 +14,6 @@ from thaw.archive import unpack_archive
 from thaw.clean import clean_pictures
 from thaw.dataset import Assignment, LabelledPictures, read_assignment
 from thaw.images import PicturesFile
-from thaw.listing import write_listing
 from thaw.params import BackboneParams, load_params
 from thaw.split import split_pictures
 
@@ -35,11 +34,8 @@ def clean_and_split(scratch: Path) -> tuple[Path, Assignment]:
     """Clean and split the photos as the stages do: pictures.zip and the assignment."""
     folder, manifest, pictures = scratch / "pictures", scratch / "manifest.csv", scratch / "pictures.zip"
     unpack_archive(PHOTOS, folder, limits=PARAMS.unzip)
-    listing = scratch / "pictures.sha256"
-    write_listing(folder, listing)
     clean_pictures(
         folder,
-        listing=listing,
         params=PARAMS.clean,
         manifest=manifest,
         pictures=pictures,

@@ -25,7 +25,6 @@ from thaw.embed import embed_pictures
 from thaw.errors import TrainingError
 from thaw.evaluate import evaluate_cell
 from thaw.layout import Cell
-from thaw.listing import write_listing
 from thaw.params import Phase, load_params
 from thaw.split import split_pictures
 from thaw.train import train_cell
@@ -97,10 +96,8 @@ def main() -> None:
 def prepare() -> None:
     """Do what the stages before `train` do, and drop what is more than TRAIN_PICTURES from the training split."""
     unpack_archive(PHOTOS, layout.PICTURES_FOLDER, limits=PARAMS.unzip)
-    write_listing(layout.PICTURES_FOLDER, layout.LISTING)
     clean_pictures(
         layout.PICTURES_FOLDER,
-        listing=layout.LISTING,
         params=PARAMS.clean,
         manifest=layout.MANIFEST,
         pictures=layout.PICTURES,

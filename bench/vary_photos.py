@@ -43,7 +43,7 @@ def main() -> None:
 def vary_photos(count: int) -> Iterator[tuple[str, bytes]]:
     """Yield `count` paths, `PetImages/<class>/<number>.jpg`, and JPEG files."""
     with zipfile.ZipFile(PHOTOS) as archive, ThreadPoolExecutor(count_cores()) as pool:
-        photos = {name: archive.read(name) for name in sorted(archive.namelist()) if _is_sound(archive, name)}
+        photos = {name: archive.read(name) for name in sorted(archive.namelist()) if _is_photo(archive, name)}
         names = list(photos)
         for start in range(0, count, CHUNK):
             numbers = range(start, min(start + CHUNK, count))
@@ -53,7 +53,7 @@ def vary_photos(count: int) -> Iterator[tuple[str, bytes]]:
                 yield f"{Path(name).parent.as_posix()}/{number}.jpg", data
 
 
-def _is_sound(archive: zipfile.ZipFile, name: str) -> bool:
+def _is_photo(archive: zipfile.ZipFile, name: str) -> bool:
     """Whether this is one of the photos, not one of the planted files, which are numbered from 12,001."""
     stem = Path(name).stem
     return stem.isdecimal() and int(stem) < 12_000 and archive.getinfo(name).file_size > 0

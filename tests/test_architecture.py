@@ -16,7 +16,7 @@ from thaw.code import files_of, imported_rooms, list_code, rooms_under
 PACKAGE = ROOT / "src" / "thaw"
 
 READING_ORDER = """
-errors processes params atomic progress layout code
+errors processes memory params atomic progress layout code
 sample containers addresses download kaggle_source sources cifar archive listing
 images manifest duplicates known clean split
 device collectives checkpoint weights backbones catalogue

@@ -19,7 +19,7 @@ from PIL import Image
 from thaw.clean import clean_pictures
 from thaw.errors import DataError
 from thaw.images import PicturesFile, decode
-from thaw.listing import write_listing
+from thaw.known import KNOWN, Known
 from thaw.manifest import DAMAGED_SCAN, Reason, Row, read_manifest
 from thaw.params import CleanParams
 
@@ -46,15 +46,8 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def clean(folder: Path, out: Path, params: CleanParams = PARAMS) -> dict[str, Row]:
-    listing = folder.with_name(f"{folder.name}.sha256")
-    write_listing(folder, listing)
     clean_pictures(
-        folder,
-        listing=listing,
-        params=params,
-        manifest=out / "manifest.csv",
-        pictures=out / "pictures.zip",
-        dropped=out / "dropped.zip",
+        folder, params=params, manifest=out / "manifest.csv", pictures=out / "pictures.zip", dropped=out / "dropped.zip"
     )
     return {row.path: row for row in read_manifest(out / "manifest.csv")}
 
@@ -142,6 +135,38 @@ def test_the_outputs_are_the_same_in_every_run(photos: Path, tmp_path: Path) -> 
     assert {(info.compress_type, info.date_time, info.external_attr >> 16) for info in infos} == {
         (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0), 0o644)
     }
+
+
+def test_an_archive_that_is_known_must_hold_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"a/1.jpg": encoded(picture(0)), "b/2.jpg": encoded(picture(1)), "b/3.jpg": b""}
+    folder = write_files(tmp_path / "in", files)
+
+    def clean_known(known: Known) -> None:
+        monkeypatch.setitem(KNOWN, "this", known)
+        clean_pictures(
+            folder,
+            params=PARAMS,
+            manifest=tmp_path / "manifest.csv",
+            pictures=tmp_path / "pictures.zip",
+            dropped=tmp_path / "dropped.zip",
+            archive_sha256="this",
+        )
+
+    with pytest.raises(
+        DataError, match=r"the archive is a test, which holds 1 files of class 'a', 3 files of class 'b'"
+    ):
+        clean_known(Known(name="a test", files={"a": 1, "b": 3}, undecodable=frozenset({"b/3.jpg"})))
+    with pytest.raises(DataError, match=r"found 1 file that cannot be decoded \(b/3.jpg\)"):
+        clean_known(Known(name="a test", files={"a": 1, "b": 2}, undecodable=frozenset()))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    clean_known(Known(name="a test", files={"a": 1, "b": 2}, undecodable=frozenset({"b/3.jpg"})))
+    assert (tmp_path / "manifest.csv").exists()
+
+
+def test_what_is_a_duplicate_does_not_depend_on_how_pictures_are_stored(photos: Path, tmp_path: Path) -> None:
+    small = clean(photos, tmp_path / "64")
+    large = clean(photos, tmp_path / "300", PARAMS.model_copy(update={"side_px": 300}))
+    assert small == large
 
 
 def test_kill_9_at_any_moment_leaves_nothing_that_looks_done(photos: Path, tmp_path: Path) -> None:

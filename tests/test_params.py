@@ -72,6 +72,11 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("training.mixup_alpha", -0.1, "training.mixup_alpha: expected a number of at least 0, got -0.1"),
         ("backbone.image_size_px", 8, "backbone.image_size_px: expected a number of at least 32, got 8"),
         ("colour", "red", "colour: there is no such parameter; remove it or correct its spelling"),
+        ("spilt", 1, "spilt: there is no such parameter; did you mean split?"),
+        ("training.batchsize", 1, "training.batchsize: there is no such parameter; did you mean batch_size?"),
+        ("training.test_list", "a", "training.test_list: there is no such parameter; did you mean split.test_list?"),
+        ("split.test_list", None, "split.test_list: expected text, got None; write data/none for none"),
+        ("variants.frozen.0.lr", "nan", "variants.frozen.0.lr: expected a number, got 'nan'"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_path(tmp_path: Path, key: str, value: Any, complaint: str) -> None:
@@ -118,22 +123,6 @@ def test_a_list_and_a_folder_of_test_pictures_contradict_each_other(tmp_path: Pa
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"split\.test_list and split\.test_folder cannot both be set"):
         load_params(path)
-
-
-@pytest.mark.parametrize(
-    ("source", "path", "pinned"),
-    [
-        ("microsoft", NO_FILE, "microsoft"),
-        ("cifar10", NO_FILE, "cifar10"),
-        ("cifar10", "on_disk.tar.gz", None),
-        ("sample", NO_FILE, None),
-    ],
-)
-def test_the_hash_of_the_archive_is_known_where_download_verifies_it(
-    source: str, path: str, pinned: str | None
-) -> None:
-    data = load_params(ROOT / "params.yaml").data.model_copy(update={"source": source, "path": path})
-    assert data.archive_sha256 == (getattr(data, pinned).sha256 if pinned else None)
 
 
 @pytest.mark.parametrize(("train", "blocks"), [("head", 0), ("last:1", 1), ("last:12", 12), ("all", None)])

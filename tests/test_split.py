@@ -173,6 +173,9 @@ def test_the_folder_test_is_the_test_split_if_there_is_one(tmp_path: Path) -> No
     given = rows_of(prefix="set/train/") + rows_of(5, prefix="set/test/")
     assert split(tmp_path, given, auto) == split(tmp_path, given, PARAMS.model_copy(update={"test_folder": "test"}))
     assert split(tmp_path, rows_of(), auto) == split(tmp_path, rows_of())
+    # An archive that is called so, and has nothing else.
+    within = rows_of(prefix="test/")
+    assert split(tmp_path, within, auto) == split(tmp_path, within)
 
 
 def test_a_class_of_the_name_of_the_test_folder_is_no_test_folder(tmp_path: Path) -> None:

@@ -34,12 +34,6 @@ def unpack_archive(archive: Path, folder: Path, *, limits: UnzipParams) -> None:
             convert_batches(target)
 
 
-def unpack_if_missing(archive: Path, folder: Path, *, limits: UnzipParams) -> None:
-    """Unpack once more if somebody deleted the folder, or if this clone never had it; else see `unpack_archive`."""
-    if not folder.is_dir():
-        unpack_archive(archive, folder, limits=limits)
-
-
 def _unpack_members(archive: Path, target: Path, *, limits: UnzipParams) -> None:
     taken: dict[str, str] = {}
     files: list[str] = []

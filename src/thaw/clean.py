@@ -22,7 +22,7 @@ from thaw.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
 from thaw.errors import DataError
 from thaw.images import Picture, Pixels, UndecodableError, encode, open_picture, resize_short_side
 from thaw.known import require_known_counts
-from thaw.listing import list_files, read_file, require_listed
+from thaw.listing import list_files, read_file
 from thaw.manifest import DAMAGED_SCAN, Reason, Row, write_manifest
 from thaw.params import CleanParams
 from thaw.progress import progress
@@ -51,14 +51,13 @@ class _Inspection:
 def clean_pictures(
     folder: Path,
     *,
-    listing: Path,
     params: CleanParams,
     manifest: Path,
     pictures: Path,
     dropped: Path,
-    archive_sha256: str | None = None,
+    archive_sha256: str = "",
 ) -> None:
-    """Decode every file under `folder`, which is as `listing` says.
+    """Decode every file under `folder`.
 
     Writes the manifest, `pictures` with the pictures to keep, and `dropped`.
 
@@ -69,12 +68,12 @@ def clean_pictures(
     need not shrink, and all else as JPEG of quality 95 without chroma subsampling. dropped.zip holds, in the same form,
     the pictures that decode but are dropped (too small, say, or under two labels), so that people can look at them.
 
-    `archive_sha256` is the verified hash of the archive that the folder came from, if there is one: what is known of
-    that archive must then be found.
+    `archive_sha256` is the hash of the archive that the folder came from: if something is known of that archive, it
+    must be found. Empty: nothing is known.
 
     Raises:
-        DataError: fewer than two classes would be left, a file cannot be read or is not the listed one, or a known
-            archive holds what it should not. Nothing is written then.
+        DataError: fewer than two classes would be left, a file cannot be read, or a known archive holds what it should
+            not. Nothing is written then.
     """
     paths = list_files(folder)
     with ExitStack() as stack:
@@ -94,7 +93,6 @@ def clean_pictures(
             if seen.thumbnail is not None:
                 thumbnails[i] = seen.thumbnail
             bar.update()
-        require_listed({row.path: row.sha256 for row in rows}, listing)
         rows = _drop_outside_classes(rows)
         rows = _group_duplicates(rows, hashes=hashes, thumbnails=thumbnails, max_bits=params.near_duplicate_bits)
         _require_two_classes(rows, folder)
@@ -158,7 +156,8 @@ def _inspect(folder: Path, path: str, params: CleanParams) -> _Inspection:
     )
     image = Image.fromarray(picture.pixels)
     small = resize_short_side(image, params.side_px)
-    perceptual_hash, thumbnail = fingerprint(small)
+    # Of the whole picture: what is a duplicate must not depend on how pictures are stored.
+    perceptual_hash, thumbnail = fingerprint(image)
     return _Inspection(
         row=row,
         stored=_encode_for_storage(small, data, picture=picture, shrunk=small is not image),

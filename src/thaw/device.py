@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from thaw.errors import TrainingError
+from thaw.memory import process_peak_mib
 from thaw.params import ComputeParams
 
 
@@ -75,8 +75,7 @@ def peak_memory_mib(device: torch.device) -> float:
     """The most memory this process has held so far, in MiB: the GPU's if one computes, else the process's own."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return process_peak_mib()
 
 
 @contextmanager

@@ -40,18 +40,18 @@ KNOWN = {
 """SHA-256 of an archive -> what it holds. The two files of the first are empty; Pillow decodes its other 24,998."""
 
 
-def require_known_counts(rows: Sequence[Row], *, archive_sha256: str | None) -> None:
+def require_known_counts(rows: Sequence[Row], *, archive_sha256: str) -> None:
     """Compare what cleaning found with what is known of the archive, if anything is.
 
     Args:
         rows: the manifest.
-        archive_sha256: what `download` has verified; None if it verified nothing.
+        archive_sha256: the archive's hash.
 
     Raises:
-        DataError: a class has more or fewer files, or other files do not decode. The archive was whole, so a
-            disk or a decoder is at fault.
+        DataError: a class has more or fewer files, or other files do not decode. The archive is whole, so a disk or
+            a decoder is at fault.
     """
-    known = KNOWN.get(archive_sha256 or "")
+    known = KNOWN.get(archive_sha256)
     if known is None:
         return
     in_classes = [row for row in rows if row.label and row.reason != Reason.SYSTEM_FILE]
@@ -66,7 +66,7 @@ def require_known_counts(rows: Sequence[Row], *, archive_sha256: str | None) -> 
 def _unexpected(known: Known, *, expected: str, found: str) -> DataError:
     return DataError(
         f"the archive is {known.name}, which holds {expected}, but cleaning found {found}: check the disk, "
-        "delete data/pictures, run `dvc repro` again, and if that changes nothing, install the pinned requirements"
+        "run `dvc repro --force unzip`, and if that changes nothing, install the pinned requirements"
     )
 
 
@@ -76,4 +76,6 @@ def _count(files: dict[str, int]) -> str:
 
 def _list(paths: frozenset[str] | set[str]) -> str:
     shown = ", ".join(sorted(paths)[:3]) + (", ..." if len(paths) > 3 else "")
-    return f"{len(paths)} files that do not decode" + (f" ({shown})" if paths else "")
+    return f"{len(paths)} {'file' if len(paths) == 1 else 'files'} that cannot be decoded" + (
+        f" ({shown})" if paths else ""
+    )

@@ -1,17 +1,20 @@
 """A folder -> its listing: which files it holds, each with its hash.
 
 DVC looks at every file of a folder that it watches, twice a `dvc repro`: four seconds with 25,000 pictures, to find
-that there is nothing to do. It watches the listing instead, and `clean` makes sure that the folder is what was listed.
-So the folder itself is scratch: delete it, and it is unpacked again when it is needed.
+that there is nothing to do. It watches the listing instead. The folder itself is scratch: before `clean` reads it, it
+is compared with the listing, and unpacked again where it differs or is gone.
 """
 
 import hashlib
 import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
+from thaw.archive import unpack_archive
 from thaw.atomic import write_text
 from thaw.errors import DataError
+from thaw.params import UnzipParams
 from thaw.progress import progress
 
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -22,11 +25,11 @@ def list_files(folder: Path) -> list[str]:
     """All regular files under `folder`, as sorted posix paths relative to it.
 
     Raises:
-        DataError: there is no such folder, or a name cannot be written in a text file.
+        DataError: there is no such folder, a folder cannot be read, or a name cannot be written in a text file.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: run the unzip stage")
-    found = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    found = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse) for name in names)
     paths = sorted(path.relative_to(folder).as_posix() for path in found if path.is_file() and not path.is_symlink())
     for path in paths:
         if _UNSPEAKABLE.search(path):
@@ -41,36 +44,58 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        _refuse(error)
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of one file, of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Path -> SHA-256 of each file under `folder`, sorted by path."""
+    paths = list_files(folder)
+    hashes = {}
+    with progress("hash", total=len(paths), unit="files") as bar:
+        for path in paths:
+            hashes[path] = hashlib.sha256(read_file(folder / path)).hexdigest()
+            bar.update()
+    return hashes
 
 
 def write_listing(folder: Path, destination: Path) -> None:
     """Write a line `SHA-256  path` a file, sorted by path, as `sha256sum` does (and `sha256sum --check` reads)."""
-    lines = []
-    paths = list_files(folder)
-    with progress("list", total=len(paths), unit="files") as bar:
-        for path in paths:
-            lines.append(f"{hashlib.sha256(read_file(folder / path)).hexdigest()}  {path}\n")
-            bar.update()
-    write_text(destination, "".join(lines))
+    write_text(destination, "".join(f"{sha256}  {path}\n" for path, sha256 in hash_files(folder).items()))
 
 
 def read_listing(path: Path) -> dict[str, str]:
     """Path -> SHA-256, as `write_listing` wrote them; DataError if there is no listing."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: names may hold other characters that it takes for line ends.
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: run the unzip stage") from None
     return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
 
 
-def require_listed(found: dict[str, str], listing: Path) -> None:
-    """Raise DataError unless `found`, path -> SHA-256, is what `listing` says."""
+def restore_folder(folder: Path, *, archive: Path, listing: Path, limits: UnzipParams) -> None:
+    """Make `folder` hold what `listing` says: unpack `archive` once more if it does not, or is gone.
+
+    So it was deleted, or is an earlier archive's, or this clone never had it: DVC brings back the listing alone.
+
+    Raises:
+        DataError: see `unpack_archive`; or the archive does not hold what was listed.
+    """
     expected = read_listing(listing)
-    for path in sorted(found.keys() | expected.keys()):
-        if found.get(path) != expected.get(path):
-            what = "is missing" if path not in found else "has changed" if path in expected else "has been added"
-            raise DataError(
-                f"{path!r} {what} since {listing} was written: delete the folder of unpacked pictures, and run "
-                "`dvc repro` again"
-            )
+    if folder.is_dir() and hash_files(folder) == expected:
+        return
+    unpack_archive(archive, folder, limits=limits)
+    if hash_files(folder) != expected:
+        raise DataError(
+            f"{archive} does not unpack to what {listing} says: check the disk, and run `dvc repro --force unzip`"
+        )
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None

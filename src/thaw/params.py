@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,15 +84,6 @@ class DataParams(_Section):
     def archive(self) -> Path | None:
         """The archive on disk that `path` names, or None."""
         return None if self.path == NO_FILE else Path(self.path)
-
-    @property
-    def archive_sha256(self) -> str | None:
-        """What `download` makes sure that the archive's SHA-256 is; None where it takes any archive."""
-        if self.source == "microsoft":
-            return self.microsoft.sha256
-        if self.source == "cifar10" and self.archive is None:
-            return self.cifar10.sha256
-        return self.sha256 if self.source == "url" else None
 
     @model_validator(mode="after")
     def _needs_its_archive(self) -> "DataParams":
@@ -311,11 +302,7 @@ def _describe(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{where}: this key is missing"
     if detail["type"] == "extra_forbidden":
-        known = {name for section in _Section.__subclasses__() for name in section.model_fields}
-        near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(known), n=1)
-        return f"{where}: there is no such parameter; " + (
-            f"did you mean {near[0]}?" if near else "remove it or correct its spelling"
-        )
+        return f"{where}: there is no such parameter; {_suggest(detail['loc'])}"
     if detail["type"] == "value_error":
         return str(context["error"])
     if not expected:
@@ -323,14 +310,31 @@ def _describe(detail: Any) -> str:
     return f"{where}: expected {expected}, got {detail['input']!r}{_hint(detail)}"
 
 
+def _suggest(loc: Sequence[str | int]) -> str:
+    """What may have been meant by a key that does not exist: one of the same section, or of another one."""
+    section = Params.model_fields[str(loc[0])].annotation if len(loc) == 2 else Phase if len(loc) > 2 else Params
+    own = list(section.model_fields) if isinstance(section, type) and issubclass(section, _Section) else []
+    sections = {name: field.annotation for name, field in Params.model_fields.items()}
+    elsewhere = [
+        f"{name}.{loc[-1]}"
+        for name, kind in sections.items()
+        if isinstance(kind, type) and issubclass(kind, _Section) and loc[-1] in kind.model_fields
+    ]
+    near = difflib.get_close_matches(str(loc[-1]), own, n=1) or elsewhere
+    return f"did you mean {near[0]}?" if near else "remove it or correct its spelling"
+
+
 def _hint(detail: Any) -> str:
-    """How to write a number that YAML took for text: `1e-3` is one."""
+    """How to write what YAML took for something else: the number 1e-3, or a file that is not there."""
+    if detail["loc"] in (("data", "path"), ("split", "test_list")) and detail["input"] is None:
+        return f"; write {NO_FILE} for none"
     if detail["type"] != "float_type" or not isinstance(detail["input"], str):
         return ""
     try:
-        return f"; write {Decimal(detail['input']):f}"
+        number = Decimal(detail["input"])
     except InvalidOperation:
         return ""
+    return f"; write {number:f}" if number.is_finite() else ""
 
 
 def dotted(parts: Iterable[str | int]) -> str:

@@ -18,7 +18,8 @@ def split_pictures(manifest: Path, destination: Path, *, params: SplitParams) ->
     """Give each kept picture of the manifest to train, val or test, and write path,label,split, sorted by path.
 
     A picture's split depends on its content and the seed alone (see `draw_split`), so another picture more or less
-    moves no other, and neither does another file system or another order. Duplicates go together.
+    moves no other but its own duplicates, and neither does another file system or another order. Duplicates go
+    together: the smallest hash of a group decides.
 
     The price of that: the shares hold in expectation. The number of test pictures of a class of n varies by
     sqrt(n p (1 - p)) around n p: of 12,500 cats 3,750 +- 51 at 30 %. Every class is divided alike, so the
@@ -86,9 +87,11 @@ def _find_given_test(rows: list[Row], manifest: Path, *, params: SplitParams) ->
         return _find_listed(params.listed, rows, manifest)
     if params.folder is None:
         return None
+    kept = [row.path for row in rows if row.kept]
     # The folder that directly holds a picture is its class.
-    below = {row.path for row in rows if row.kept and params.folder in PurePosixPath(row.path).parts[:-2]}
-    if not below and params.test_folder == TEST_FOLDER_IF_ANY:
+    below = {path for path in kept if params.folder in PurePosixPath(path).parts[:-2]}
+    # An archive that has nothing else is called so, and is not divided.
+    if params.test_folder == TEST_FOLDER_IF_ANY and len(below) in (0, len(kept)):
         return None
     if not below:
         raise DataError(
@@ -104,7 +107,7 @@ def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
     A listed picture that was dropped in cleaning stays dropped: the manifest says why.
     """
     try:
-        lines = test_list.read_text(encoding="utf-8-sig").splitlines()
+        lines = test_list.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"split.test_list: {test_list} cannot be read as UTF-8 text: {error}") from None
     by_end: dict[str, list[str]] = defaultdict(list)
@@ -142,6 +145,8 @@ def _remedy(split: str, params: SplitParams, *, given: bool) -> str:
         return f"name some in {params.listed}"
     if split == "test" and given:
         return "put some below the folder of test pictures, or set split.test_folder to null"
+    if split == "train" and given:
+        return "name fewer test pictures, set split.test_folder to null, lower split.val_fraction or change split.seed"
     if split == "train":
         return "add pictures, lower split.val_fraction or split.test_fraction, or change split.seed"
     return f"add pictures, raise split.{split}_fraction, or change split.seed"

@@ -47,8 +47,8 @@ class Page:
     """Variant -> name of its first run, and that run's pictures."""
     sheets: Mapping[str, Sequence[TileGroup]]
     duplicate_groups: int
-    test_is_given: bool
-    """By a list or a folder, instead of drawn."""
+    given_test: str
+    """By what the test pictures are given; empty if they were drawn."""
 
 
 def build_page(
@@ -89,7 +89,7 @@ def build_page(
         predictions={variant: (name, predictions[name]) for variant, name in first_runs.items()},
         sheets=sheets,
         duplicate_groups=len(group_duplicates(results)),
-        test_is_given=_describe_given_test(results, params) != "",
+        given_test=_find_given_test(results, params),
     )
 
 
@@ -164,7 +164,8 @@ def _describe_setup(results: Results, comparison: Mapping[str, Any], params: Par
         f"Backbone `{backbone.name}`{blocks} ({weights}) at {backbone.image_size_px} px; "
         f"{_count(len(params.seeds), 'seed')} for each variant."
     )
-    text += _describe_given_test(results, params)
+    if given_test := _find_given_test(results, params):
+        text += f" The test pictures are given by {given_test}."
     sides = [
         min(row.width_px, row.height_px, params.clean.side_px)
         for row in results.manifest
@@ -179,14 +180,13 @@ def _describe_setup(results: Results, comparison: Mapping[str, Any], params: Par
     return text
 
 
-def _describe_given_test(results: Results, params: Params) -> str:
-    """Which pictures test, if they were not drawn."""
+def _find_given_test(results: Results, params: Params) -> str:
+    """What says which pictures test; empty if they were drawn."""
     if params.split.listed is not None:
-        return f" The test pictures are those that `{params.split.listed}` names."
-    folder = params.split.folder
-    if folder is not None and any(folder in PurePosixPath(path).parts[:-2] for path in results.test_paths):
-        return f" The test pictures are those that the archive has in its folder `{folder}`."
-    return ""
+        return f"the list `{params.split.listed}`"
+    folder, paths = params.split.folder, [row.path for row in results.manifest if row.kept]
+    below = {path for path in paths if folder in PurePosixPath(path).parts[:-2]}
+    return f"the archive's folder `{folder}`" if below and below == set(results.test_paths) else ""
 
 
 def _share(share: float) -> str:

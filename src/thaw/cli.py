@@ -14,7 +14,7 @@ parameters count the classifier too, which the pipeline replaces. weights: embed
 (downloaded before), download (from the library's server when they are needed), none.
 For completion of names by Tab, in bash:
 
-    complete -W "backbones predict show sync $(thaw backbones --names)" thaw
+    complete -W "backbones predict show sync test $(thaw backbones --names)" thaw
 """
 
 
@@ -31,6 +31,10 @@ def main() -> None:
     predict.add_argument("model", type=Path, help="a folder that training wrote, for instance data/models/frozen-0")
     predict.add_argument("pictures", type=Path, nargs="+", help="JPEG, PNG, GIF or BMP files")
     predict.set_defaults(command=_predict)
+    test = commands.add_parser("test", help="say how often a model is right on another archive of labelled pictures")
+    test.add_argument("archive", type=Path, help="a .zip or .tar.gz with one folder a class, named as in training")
+    test.add_argument("models", type=Path, nargs="+", help="folders that training wrote")
+    test.set_defaults(command=_test)
     sync = commands.add_parser("sync", help="make MLflow show all runs that DVC's outputs hold")
     sync.set_defaults(command=_sync)
     backbones = commands.add_parser(
@@ -55,6 +59,24 @@ def _predict(arguments: argparse.Namespace) -> None:
     for path, probabilities in predict_pictures(arguments.model, arguments.pictures):
         best = max(probabilities, key=lambda name: probabilities[name])
         print(f"{path}: {best} ({probabilities[best]:.1%})")
+
+
+def _test(arguments: argparse.Namespace) -> None:
+    from thaw.metrics import wilson_interval
+    from thaw.params import load_params
+    from thaw.predict import score_archive
+
+    params = load_params()
+    for model in arguments.models:
+        score = score_archive(
+            model, arguments.archive, unzip=params.unzip, clean=params.clean, batch_size=params.embed.batch_size
+        )
+        low, high = wilson_interval(score.correct, score.pictures)
+        print(
+            f"{model}: {score.correct:,} of {score.pictures:,} pictures right, {score.correct / score.pictures:.1%} "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f})",
+            flush=True,
+        )
 
 
 def _sync(_: argparse.Namespace) -> None:

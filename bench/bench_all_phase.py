@@ -56,7 +56,7 @@ def measure(train: LabelledPictures, pictures: PicturesFile, *, image_size_px: i
         compute=FLOAT32,
         seed=0,
     )
-    ready = list(feed.train(1))
+    ready = list(feed.train(1, 0))
 
     def learn(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         for inputs, labels in batches:
@@ -66,7 +66,7 @@ def measure(train: LabelledPictures, pictures: PicturesFile, *, image_size_px: i
 
     learn(ready[:1])
     # In turns, so that a busy machine slows both.
-    timed_s = [(seconds(lambda: learn(feed.train(1))), seconds(lambda: learn(ready))) for _ in range(ROUNDS)]
+    timed_s = [(seconds(lambda: learn(feed.train(1, 0))), seconds(lambda: learn(ready))) for _ in range(ROUNDS)]
     waiting_s, in_memory_s = (min(column) for column in zip(*timed_s, strict=True))
     return len(train.paths) / waiting_s, len(train.paths) / in_memory_s
 

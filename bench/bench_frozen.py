@@ -125,7 +125,9 @@ def run_usual_loop(
         )
         for split in (train, val)
     ]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_and_cosine(PHASE.epochs * len(loaders[0])))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, warm_up_and_cosine(PHASE.epochs * len(loaders[0]), warm_up_share=PARAMS.training.warm_up_share)
+    )
     model.eval()
     accuracies: list[float] = []
 

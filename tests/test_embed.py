@@ -69,7 +69,9 @@ def test_a_head_phase_sees_another_view_in_each_epoch_and_validates_on_the_centr
             model, Phase(train="head", epochs=2, lr=0.1), number=0, train=train, val=val, pictures=archive,
             params=TINY_TRAINING, compute=FLOAT32, seed=0,
         )  # fmt: skip
-        epochs = [{row.tobytes() for inputs, _ in feed.train(epoch) for row in inputs.numpy()} for epoch in (1, 1, 2)]
+        epochs = [
+            {row.tobytes() for inputs, _ in feed.train(epoch, 0) for row in inputs.numpy()} for epoch in (1, 1, 2)
+        ]
         seen_val = np.concatenate([inputs.numpy() for inputs, _ in feed.val()])
     assert epochs[0] == epochs[1] != epochs[2]
     assert len(epochs[0]) == len(train.paths)

@@ -16,7 +16,7 @@ from thaw.embed import embed_pictures, read_features
 from thaw.feed import Feed, make_feed, mix_up
 from thaw.images import PicturesFile
 from thaw.model import Classifier
-from thaw.params import Phase, TrainingParams
+from thaw.params import FLOAT32, Phase, TrainingParams
 
 
 @pytest.fixture
@@ -41,12 +41,13 @@ def feed(
         val=assignment.select("val", features=table, classes=classes),
         pictures=archive,
         params=params,
+        compute=FLOAT32,
         seed=seed,
     )
 
 
 def labels(fed: Feed, epoch: int) -> list[int]:
-    return [int(label) for _, targets in fed.train(epoch) for label in targets]
+    return [int(label) for _, targets in fed.train(epoch, 0) for label in targets]
 
 
 def test_the_order_is_the_seeds_the_phases_and_the_epochs_and_not_what_is_trained(archive: PicturesFile) -> None:
@@ -58,13 +59,13 @@ def test_the_order_is_the_seeds_the_phases_and_the_epochs_and_not_what_is_traine
 
 def test_each_picture_is_fed_once_an_epoch(archive: PicturesFile) -> None:
     fed = feed(archive, "head")
-    rows = torch.cat([inputs for inputs, _ in fed.train(1)])
+    rows = torch.cat([inputs for inputs, _ in fed.train(1, 0)])
     assert len(rows) == fed.pictures == 12
     assert len(rows.unique(dim=0)) == 12
 
 
 def test_head_phases_are_fed_features_and_others_pictures(archive: PicturesFile) -> None:
-    shapes = {train: next(iter(feed(archive, train).train(1)))[0].shape for train in ("head", "last:1", "all")}
+    shapes = {train: next(iter(feed(archive, train).train(1, 0)))[0].shape for train in ("head", "last:1", "all")}
     assert shapes == {"head": (4, 16), "last:1": (4, 3, 32, 32), "all": (4, 3, 32, 32)}
 
 
@@ -98,7 +99,9 @@ def test_the_loss_of_a_blend_is_the_blend_of_the_losses() -> None:
 def test_mixup_is_drawn_from_its_own_stream_and_leaves_validation_alone(archive: PicturesFile, train: str) -> None:
     plain = feed(archive, train)
     mixed = feed(archive, train, params=TINY_TRAINING.model_copy(update={"mixup_alpha": 0.4}))
-    for batch, ((inputs, truth), (blends, targets)) in enumerate(zip(plain.train(1), mixed.train(1), strict=True)):
+    for batch, ((inputs, truth), (blends, targets)) in enumerate(
+        zip(plain.train(1, 0), mixed.train(1, 0), strict=True)
+    ):
         expected = mix_up(inputs, truth, classes=2, alpha=0.4, random=random_stream(0, 4, 0, 1, batch))
         assert torch.equal(blends, expected[0])
         assert torch.equal(targets, expected[1])

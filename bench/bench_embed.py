@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from photos import LITE0_AT_224_PX, clean_and_split, require_photos, seconds
+from photos import LITE0_AT_224_PX, require_photos, seconds, write_small_pictures
 from thaw.backbones import build_backbone
 from thaw.batches import batches, centre_view, normalise
 from thaw.device import keep_freed_memory
@@ -81,15 +81,15 @@ def openvino() -> Callable[[Tensor], Tensor]:
 
 
 STEPS = {
+    "OpenVINO": openvino,
     "eager, as it comes": as_it_comes,
     "eager, channels last": channels_last,
     "+ freed memory kept": kept_memory,
     "+ BatchNorm folded": folded,
     "+ activations fused (= embed)": fused,
     "embed with compute.compile": compiled,
-    "OpenVINO": openvino,
 }
-"""In the order of the table; each adds to the one before, up to `embed`."""
+"""In the order of the table; after OpenVINO, each adds to the one before, up to `embed`."""
 
 
 def main() -> None:
@@ -107,15 +107,17 @@ def main() -> None:
         print("bench_embed: OpenVINO is missing; pip install -r bench/requirements.txt")
         steps.remove("OpenVINO")
     with tempfile.TemporaryDirectory() as scratch:
-        pictures, _ = clean_and_split(Path(scratch))
-        speeds = {step: measure_apart(step, pictures) for step in steps}
-    plain, _ = speeds["eager, as it comes"]
-    other, other_decoding = speeds.get("OpenVINO", (float("nan"), float("nan")))
-    print(f"{'EfficientNet-Lite0, 224 px':30} {'pictures/s':>10} {'x eager':>8} {'x OpenVINO':>11}", end="")
-    print(f" {'with decoding':>14} {'x OpenVINO':>11}")
-    for step, (speed, decoding) in speeds.items():
-        print(f"{step:30} {speed:10.1f} {speed / plain:8.2f} {speed / other:11.2f}", end="")
-        print(f" {decoding:14.1f} {decoding / other_decoding:11.2f}")
+        pictures = Path(scratch) / "pictures.zip"
+        write_small_pictures(pictures, count=PICTURES, side_px=256)
+        print(f"{'EfficientNet-Lite0, 224 px':30} {'pictures/s':>10} {'x OpenVINO':>11}", end="")
+        print(f" {'with decoding':>14} {'x OpenVINO':>11}")
+        reference: tuple[float, ...] = (float("nan"), float("nan"))
+        for step in steps:
+            speeds = measure_apart(step, pictures)
+            if step == "OpenVINO":
+                reference = speeds
+            cells = (f"{speed:10.1f} {speed / other:11.2f}" for speed, other in zip(speeds, reference, strict=True))
+            print(f"{step:30}", "    ".join(cells), flush=True)
 
 
 def measure_apart(step: str, pictures: Path) -> tuple[float, float]:

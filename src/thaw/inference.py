@@ -31,7 +31,7 @@ def prepare_inference(module: nn.Module, compute: ComputeParams, device: torch.d
     Returns:
         Pictures, shape `(B, 3, S, S)`, float32 -> what `module` makes of them, float32. Call it in inference mode.
     """
-    folded = fold_batch_norm(module).to(device, memory_format=torch.channels_last)
+    folded = fold_batch_norm(module).to(device).to(memory_format=torch.channels_last)
     if compute.compile:
         # Frozen weights are laid out once, as the compiled code wants them.
         return in_precision(torch.compile(folded, options={"freezing": True}), compute, device)
@@ -48,9 +48,11 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     """
     folded = copy.deepcopy(module)
     for convolution, norm in _neighbours(folded, _CONVOLUTIONS, _NORMS):
-        old = folded.get_submodule(norm)
-        folded.set_submodule(convolution, fuse_conv_bn_eval(folded.get_submodule(convolution), old))
-        folded.set_submodule(norm, old.act if isinstance(old, BatchNormAct2d) else nn.Identity())
+        first, second = folded.get_submodule(convolution), folded.get_submodule(norm)
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.BatchNorm2d)
+        folded.set_submodule(convolution, fuse_conv_bn_eval(first, second))
+        folded.set_submodule(norm, second.act if isinstance(second, BatchNormAct2d) else nn.Identity())
     return folded
 
 
@@ -82,8 +84,8 @@ class _ActivatedConv2d(nn.Module):
             maps = pad_same(maps, self.kernel_size, stride, dilation)
         if not self.weight.is_mkldnn:
             # oneDNN's own order of the weights depends on the maps' size, which is known only now.
-            self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                self.weight.to_mkldnn(), *self.geometry, self.groups, list(maps.shape)
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, *self.geometry, self.groups, list(maps.shape)
             )
         made: Tensor = torch.ops.mkldnn._convolution_pointwise(
             maps, self.weight, self.bias, padding, stride, dilation, self.groups, *self.activation, ""

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
 from thaw import checkpoint, layout
@@ -114,6 +115,8 @@ def in_child(work: Callable[[], None], *, number: int = 0, after_s: float | None
     """Do `work` in a process that is forked off before anything was computed; its exit code, negative for a signal."""
 
     def quietly() -> None:
+        # The work is tiny: more threads would only wait for each other on a busy machine.
+        torch.set_num_threads(1)
         with contextlib.redirect_stderr(io.StringIO()):
             code = exit_code(work)
         sys.exit(code)

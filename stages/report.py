@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import exit_code
-from thaw.layout import Cell
+from thaw.layout import all_cells
 from thaw.params import load_params
 from thaw.report import write_report
 from thaw.tracking import mirror_cell
@@ -19,7 +19,7 @@ from thaw.tracking import mirror_cell
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    cells = [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
+    cells = all_cells(params)
     experiment = params.tracking.experiment
     run_ids = {str(cell): mirror_cell(cell, experiment=experiment, through="evaluate") for cell in cells}
     write_report(Path(), params=params, run_ids=run_ids)

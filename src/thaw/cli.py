@@ -80,12 +80,12 @@ def _test(arguments: argparse.Namespace) -> None:
 
 
 def _sync(_: argparse.Namespace) -> None:
-    from thaw.layout import Cell
+    from thaw.layout import all_cells
     from thaw.params import load_params
     from thaw.tracking import is_evaluated, mirror_cell
 
     params = load_params()
-    cells = [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
+    cells = all_cells(params)
     trained = [cell for cell in cells if cell.cost.exists()]
     if not trained:
         raise ConfigError("there is no trained model here; run `dvc repro` first")

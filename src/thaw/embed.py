@@ -1,7 +1,7 @@
 """Pictures -> features, computed once: what a frozen backbone makes of every picture.
 
-The backbone sees batches of one size alone, so that a picture's features depend on nothing but the picture: a batch of
-one takes other paths through oneDNN than a batch of many, which ends in other last bits.
+The backbone sees batches of one size alone, the last one filled up: how many pictures there are changes no picture's
+features. Another `embed.batch_size`, or another number of threads, may change their last bits.
 """
 
 import hashlib

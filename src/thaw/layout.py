@@ -55,6 +55,11 @@ class Cell(NamedTuple):
         return Path(f"reports/metrics/{self}.json")
 
 
+def all_cells(params: Params) -> list[Cell]:
+    """The whole matrix: variants in the order of params.yaml, and in each the seeds in theirs."""
+    return [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
+
+
 def parse_cell(arguments: Sequence[str], params: Params) -> Cell:
     """The cell that a command line names; ConfigError if it names none.
 

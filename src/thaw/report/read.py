@@ -157,9 +157,8 @@ def read_results(root: Path, params: Params) -> Results:
         test_labels=np.array([classes.index(label_of[path]) for path in test_paths]),
         test_groups=_number_groups(manifest, test_paths),
         runs=tuple(
-            _read_run(root, variant, seed, labels={path: label_of[path] for path in test_paths}, classes=classes)
-            for variant in params.variants
-            for seed in params.seeds
+            _read_run(root, cell, labels={path: label_of[path] for path in test_paths}, classes=classes)
+            for cell in layout.all_cells(params)
         ),
         embed=_read_json(root / layout.EMBED_COST, EmbedCost),
     )
@@ -186,8 +185,7 @@ def _number_groups(manifest: Sequence[Row], paths: Sequence[str]) -> Integers:
     return np.unique([group_of[path] for path in paths], return_inverse=True)[1]
 
 
-def _read_run(root: Path, variant: str, seed: int, *, labels: dict[str, str], classes: tuple[str, ...]) -> Run:
-    cell = layout.Cell(variant, seed)
+def _read_run(root: Path, cell: layout.Cell, *, labels: dict[str, str], classes: tuple[str, ...]) -> Run:
     metrics_path, predictions_path = root / cell.metrics, root / cell.predictions
     metrics = _read_json(metrics_path, Metrics)
     probabilities, predicted = _read_predictions(predictions_path, labels=labels, classes=classes)
@@ -198,8 +196,8 @@ def _read_run(root: Path, variant: str, seed: int, *, labels: dict[str, str], cl
             f"{accuracy:.4f}; run `dvc repro`"
         )
     return Run(
-        variant=variant,
-        seed=seed,
+        variant=cell.variant,
+        seed=cell.seed,
         metrics=metrics,
         cost=_read_json(root / cell.cost, Cost),
         history=_read_history(root / cell.history),

@@ -12,6 +12,7 @@ from thaw import layout
 from thaw.clean import clean_pictures
 from thaw.errors import exit_code
 from thaw.listing import hash_file, restore_folder
+from thaw.manifest import read_manifest, summarise
 from thaw.params import load_params
 
 
@@ -27,6 +28,7 @@ def main() -> None:
         dropped=layout.DROPPED,
         archive_sha256=hash_file(layout.ARCHIVE),
     )
+    print(summarise(read_manifest(layout.MANIFEST)))
 
 
 if __name__ == "__main__":

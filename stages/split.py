@@ -11,13 +11,14 @@ import sys
 from thaw import layout
 from thaw.errors import exit_code
 from thaw.params import load_params
-from thaw.split import split_pictures
+from thaw.split import split_pictures, summarise_splits
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params()
     split_pictures(layout.MANIFEST, layout.SPLITS, params=params.split)
+    print(summarise_splits(layout.SPLITS))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torchvision
 from conftest import ROOT
 from thaw.backbones import backbone_names, block_shapes, build_backbone, library_of
 from thaw.errors import ConfigError
+from thaw.model import backbone_sha256
 from thaw.params import BackboneParams
 from thaw.weights import EMBEDDED
 
@@ -139,7 +140,7 @@ def test_a_cut_network_equals_the_whole_ones_intermediate_output(name: str, bloc
         size_px = max(whole.pretrained_cfg["input_size"][-1] if hasattr(whole, "patch_embed") else 64, 64)
     else:
         whole, size_px = torchvision.models.get_model(name, weights=None).eval(), 64
-    cut = build_backbone(params(name, blocks=blocks, size_px=size_px))
+    cut = build_backbone(params(name, blocks=blocks, size_px=size_px), blank=True)
     outputs: list[torch.Tensor] = []
     # A copy, since an activation that follows may write into its input.
     whole.get_submodule(module).register_forward_hook(lambda *call: outputs.append(call[2].clone()))
@@ -212,3 +213,20 @@ def test_a_size_that_a_network_cannot_see_is_one_sentence() -> None:
 
 def test_networks_that_are_no_chain_of_blocks_come_from_timm() -> None:
     assert build_backbone(params("densenet121")).width == 1024
+
+
+def test_random_weights_are_the_same_whatever_the_number_of_threads() -> None:
+    hashes, threads = set(), torch.get_num_threads()
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        hashes.add(backbone_sha256(build_backbone(params("mobilenet_v3_small"))))
+    torch.set_num_threads(threads)
+    assert len(hashes) == 1
+
+
+def test_random_weights_tell_pictures_apart() -> None:
+    # Without statistics that fit them, all features of all pictures are nearly the same.
+    pictures = torch.nn.functional.interpolate(torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(1)), 64)
+    with torch.inference_mode():
+        features = build_backbone(params("mobilenet_v3_small")).module(pictures)
+    assert features.std(dim=0).mean() > 0.1 * features.abs().mean()

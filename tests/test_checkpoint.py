@@ -60,7 +60,7 @@ def test_another_runs_checkpoint_is_deleted(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "zeroed", "flipped", "text"])
+@pytest.mark.parametrize("damage", ["cut", "zeroed", "flipped", "position", "text"])
 def test_an_unreadable_checkpoint_is_put_aside_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -71,8 +71,10 @@ def test_an_unreadable_checkpoint_is_put_aside_with_one_line(
         "cut": whole[:-5],
         "zeroed": bytes(len(whole)),
         "flipped": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "position": whole.replace(b'\\"epoch\\": ', b'\\"epocH\\": ', 1),
         "text": b"not a checkpoint",
     }[damage]
+    assert damaged != whole
     path.write_bytes(damaged)
     with caplog.at_level(logging.WARNING):
         assert Checkpoints(path=path, key="k").load() is None
@@ -199,7 +201,9 @@ def test_sigterm_within_an_epoch_is_one_sentence_and_the_next_try_goes_on(train:
     undisturbed = trained_bytes()
     shutil.rmtree(CELL.model)
     # 12 pictures in batches of 4: the schedule steps once when it is made, and then after each batch.
-    with pytest.raises(TrainingError, match=r"^tiny-0: stopped by SIGTERM in phase 0, epoch 2, batch 2; run the same"):
+    with pytest.raises(
+        TrainingError, match=r"^tiny-0: stopped by SIGTERM in phase 1, after batch 2 of epoch 2; run the same"
+    ):
         train(stop_after_steps=6)
     assert CELL.checkpoint.exists()
     assert not CELL.model.exists()
@@ -209,7 +213,7 @@ def test_sigterm_within_an_epoch_is_one_sentence_and_the_next_try_goes_on(train:
 
 
 def test_a_resumed_run_does_no_batch_twice(train: Callable[..., None]) -> None:
-    with pytest.raises(TrainingError, match="epoch 3, batch 1"):
+    with pytest.raises(TrainingError, match="after batch 1 of epoch 3"):
         train(stop_after_steps=8)
     # Two batches and the schedule's own step are left, so no signal comes.
     train(stop_after_steps=4)

@@ -120,7 +120,7 @@ def test_a_phase_that_gets_no_better_ends_early(archive: PicturesFile) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_run_phase_and_epoch(archive: PicturesFile) -> None:
-    with pytest.raises(TrainingError, match=r"tiny-0: .* phase 1 \(head\), epoch 1; lower variants.tiny.1.lr"):
+    with pytest.raises(TrainingError, match=r"tiny-0: .* phase 2 \(head\), epoch 1; lower variants.tiny.1.lr"):
         run(archive, HEAD, Phase(train="head", epochs=2, lr=1e30))
 
 

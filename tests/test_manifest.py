@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from thaw.errors import DataError
 from thaw.images import Fault
-from thaw.manifest import COLUMNS, EXPLANATIONS, Reason, Row, read_manifest, write_manifest
+from thaw.manifest import COLUMNS, EXPLANATIONS, Reason, Row, read_manifest, summarise, write_manifest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
 OPTIONAL = st.none() | st.integers(1, 10**6)
@@ -70,3 +70,14 @@ def test_a_broken_manifest_is_one_sentence(tmp_path: Path, text: str) -> None:
 def test_a_missing_manifest_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"m\.csv does not exist: run the clean stage"):
         read_manifest(tmp_path / "m.csv")
+
+
+def test_a_summary_counts_what_was_kept_and_why_the_rest_was_not() -> None:
+    def row(path: str, *, reason: str = "", group: str = "") -> Row:
+        return Row(path=path, label="a", bytes=1, sha256="", kept=not reason, reason=reason, duplicate_group=group)
+
+    rows = [row("1", group="1"), row("2", group="1"), row("3"), row("4", reason=Reason.EMPTY)]
+    assert summarise([*rows, row("5", reason=Reason.EMPTY), row("6", reason=Reason.BROKEN)]) == (
+        "kept 3 of 6 files, 1 groups of duplicates among them; dropped: 1 broken, 2 empty file "
+        "(data/clean/manifest.csv says which)"
+    )

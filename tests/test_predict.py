@@ -81,7 +81,7 @@ def make_archive(path: Path, labels: dict[str, tuple[int, int, int]]) -> Path:
 def test_a_score_counts_what_predict_says(model: Path, tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
     params = load_params(ROOT / "params.yaml")
-    score = score_archive(model, archive, unzip=params.unzip, clean=params.clean, batch_size=8)
+    (score,) = score_archive([model], archive, unzip=params.unzip, clean=params.clean, batch_size=8)
     with zipfile.ZipFile(archive) as package:
         package.extractall(tmp_path / "by_hand")
     paths = sorted((tmp_path / "by_hand").rglob("*.png"))
@@ -92,5 +92,5 @@ def test_a_score_counts_what_predict_says(model: Path, tmp_path: Path) -> None:
 def test_a_class_that_the_model_does_not_know_is_one_sentence(model: Path, tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Emu": (0, 150, 0)})
     params = load_params(ROOT / "params.yaml")
-    with pytest.raises(DataError, match=r"has the class 'Emu', which the model does not know \(Cat, Dog\)"):
-        score_archive(model, archive, unzip=params.unzip, clean=params.clean, batch_size=8)
+    with pytest.raises(DataError, match=r"has the class 'Emu', which .*model does not know \(Cat, Dog\)"):
+        list(score_archive([model], archive, unzip=params.unzip, clean=params.clean, batch_size=8))

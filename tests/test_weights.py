@@ -4,6 +4,7 @@ Run with `pytest tests/test_weights.py`.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -91,8 +92,11 @@ def test_the_real_weights_file_fits_its_network(shared_data: Path) -> None:
         build_backbone(params("mobilenet_v3_small", weights=str(path)))
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[: len(content) // 2], lambda content: content[:-1] + bytes([content[-1] ^ 1])]
+)
 def test_weights_from_the_hubs_cache_are_loaded_only_if_they_are_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -108,6 +112,14 @@ def test_weights_from_the_hubs_cache_are_loaded_only_if_they_are_whole(
     backbone = build_backbone(params("test_resnet", weights="imagenet"))
     first = next(iter(network.state_dict()))
     assert torch.equal(backbone.module.state_dict()[first], network.state_dict()[first])
-    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    blob.write_bytes(damage(content))
     with pytest.raises(ConfigError, match="the downloaded weights of test_resnet are damaged; delete"):
         build_backbone(params("test_resnet", weights="imagenet"))
+
+
+def test_a_file_that_does_not_count_batches_is_welcome(tmp_path: Path) -> None:
+    state = torchvision.models.get_model("resnet18", weights=None).state_dict()
+    old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth")
+    backbone = build_backbone(params("resnet18", weights=str(tmp_path / "old.pth")))
+    assert torch.equal(backbone.module.state_dict()["blocks.stem.0.weight"], state["conv1.weight"])

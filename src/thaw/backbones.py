@@ -14,6 +14,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from thaw.device import ran_out_of_memory
 from thaw.errors import ConfigError
 from thaw.params import BackboneParams
 from thaw.weights import (
@@ -140,8 +141,11 @@ def _torchvision_names() -> list[str]:
     return names
 
 
-def build_backbone(params: BackboneParams) -> Backbone:
+def build_backbone(params: BackboneParams, *, blank: bool = False) -> Backbone:
     """Build the backbone that `params` names, with its weights, in eval mode.
+
+    Random weights get BatchNorm statistics that fit them, unless `blank` says that all tensors are overwritten or
+    never looked at.
 
     Raises:
         ConfigError: there is no such backbone, its weights cannot be had or do not fit, or it has fewer blocks.
@@ -150,7 +154,10 @@ def build_backbone(params: BackboneParams) -> Backbone:
     # Weights that are not loaded are random; all stages must build the same ones.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build(params)
+        backbone = build(params)
+        if params.weights == "none" and not blank:
+            _settle_batch_norm(backbone.module, size_px=params.image_size_px)
+    return backbone
 
 
 def _build_from_torchvision(params: BackboneParams) -> Backbone:
@@ -318,11 +325,11 @@ def _describe(
     module = module.eval()
     size_px = params.image_size_px
     try:
-        if params.weights == "none":
-            _settle_batch_norm(module, size_px=size_px)
         with torch.inference_mode():
             width = module(torch.zeros(1, 3, size_px, size_px)).shape[1]
     except (RuntimeError, AssertionError, ValueError) as error:
+        if ran_out_of_memory(error):
+            raise
         raise ConfigError(
             f"backbone.image_size_px: {params.name} cannot see pictures of {size_px} px; try 224 "
             f"({' '.join(str(error).split())[:120]})"
@@ -346,23 +353,31 @@ def _settle_batch_norm(module: nn.Module, *, size_px: int) -> None:
     """Give BatchNorm layers between random weights the statistics of coarse noise.
 
     They start as if all maps had mean 0 and variance 1, which is not so: block by block everything would shrink, until
-    all pictures have the same features, and a head has nothing to learn from.
+    all pictures have the same features, and a head has nothing to learn from. Each stage builds the same backbone
+    anew, with as many threads as it has: sums in float64, rounded coarsely, come out the same.
     """
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
+    if not _norms(module):
         return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
+    twin = copy.deepcopy(module).double()
+    for norm in _norms(twin):
         norm.train()
         norm.momentum = 1.0
-    noise = torch.randn(NOISE_PICTURES, 3, NOISE_SIDE_PX, NOISE_SIDE_PX)
+    noise = torch.randn(NOISE_PICTURES, 3, NOISE_SIDE_PX, NOISE_SIDE_PX).double()
     with torch.no_grad():
-        module(nn.functional.interpolate(noise, size=size_px, mode="bilinear"))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.eval()
-        norm.momentum = momentum
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.zero_()
+        twin(nn.functional.interpolate(noise, size=size_px, mode="bilinear"))
+    for norm, source in zip(_norms(module), _norms(twin), strict=True):
+        if norm.running_mean is not None and norm.running_var is not None:
+            assert source.running_mean is not None
+            assert source.running_var is not None
+            variance = source.running_var.to(torch.bfloat16).double()
+            deviation = variance.clamp(min=1e-6).sqrt()
+            # Many means are 0 but for rounding, of either sign: a step is 1/64 of a deviation, and -0.0 becomes 0.0.
+            norm.running_mean.copy_(torch.round(source.running_mean / deviation * 64) / 64 * deviation + 0.0)
+            norm.running_var.copy_(variance)
+
+
+def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
 
 
 def block_shapes(backbone: Backbone) -> list[tuple[int, ...]]:

@@ -39,6 +39,7 @@ def match_names(pattern: str) -> list[str]:
 
     timm's names with a tag, such as `resnet50d.ra2_in1k`, are left out unless the pattern has a dot too.
     """
+    pattern = pattern.lower()
     wildcards = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
     names = [name for name in backbone_names() if "." in pattern or "." not in name]
     return fnmatch.filter(names, wildcards)

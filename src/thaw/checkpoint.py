@@ -70,7 +70,7 @@ class Checkpoints:
         """Write `checkpoint` over the last one."""
         started_s = time.perf_counter()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        about = {"key": self.key, "checksum": _checksum(tensors), "position": checkpoint.position}
+        about = {"key": self.key, "checksum": _checksum(checkpoint.position, tensors), "position": checkpoint.position}
         with new_file(self.path) as temporary:
             save_file(tensors, temporary, metadata={"about": json.dumps(about)})
         self._saved_s = time.perf_counter()
@@ -90,9 +90,9 @@ class Checkpoints:
                     self.remove()
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-            if about["checksum"] != _checksum(tensors):
+            if about["checksum"] != _checksum(about["position"], tensors):
                 raise ValueError("its checksum is wrong")
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             aside = self.path.with_suffix(".unreadable")
             os.replace(self.path, aside)
             reason = " ".join(str(error).split())[:120]
@@ -114,9 +114,9 @@ def run_key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    """A CRC-32 over names and bytes: for torn writes, not for malice."""
-    checksum = 0
+def _checksum(position: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+    """A CRC-32 over all that is saved: for torn writes, not for malice."""
+    checksum = zlib.crc32(json.dumps(position, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         checksum = zlib.crc32(name.encode(), checksum)
         checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, checksum)

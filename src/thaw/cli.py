@@ -67,14 +67,17 @@ def _test(arguments: argparse.Namespace) -> None:
     from thaw.predict import score_archive
 
     params = load_params()
-    for model in arguments.models:
-        score = score_archive(
-            model, arguments.archive, unzip=params.unzip, clean=params.clean, batch_size=params.embed.batch_size
-        )
+    for score in score_archive(
+        arguments.models,
+        arguments.archive,
+        unzip=params.unzip,
+        clean=params.clean,
+        batch_size=params.embed.batch_size,
+    ):
         low, high = wilson_interval(score.correct, score.pictures)
         print(
-            f"{model}: {score.correct:,} of {score.pictures:,} pictures right, {score.correct / score.pictures:.1%} "
-            f"(95 % interval {100 * low:.1f} to {100 * high:.1f})",
+            f"{score.model}: {score.correct:,} of {score.pictures:,} pictures right, "
+            f"{score.correct / score.pictures:.1%} (95 % interval {100 * low:.1f} to {100 * high:.1f})",
             flush=True,
         )
 

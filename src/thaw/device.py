@@ -92,7 +92,7 @@ def memory_explained(what: str, *, remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _ran_out_of_memory(error):
+        if not ran_out_of_memory(error):
             raise
         place = "GPU's" if choose_device().type == "cuda" else "machine's"
         raise TrainingError(f"{what} does not fit into the {place} memory; {remedy}") from error
@@ -102,7 +102,8 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory",
 """How the allocators of CPU, CUDA, cuDNN, cuBLAS and C++ put it: on the CPU torch raises a plain RuntimeError."""
 
 
-def _ran_out_of_memory(error: Exception) -> bool:
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether this is how an allocator complains."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         words in str(error).lower() for words in _OUT_OF_MEMORY
     )

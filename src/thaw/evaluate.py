@@ -90,7 +90,9 @@ def _predict_pictures(
     done = 0
     with torch.inference_mode(), progress("evaluate", total=len(order), unit="pictures") as bar:
         for inputs, labels in picture_batches(classifier, split, archive, order=order, batch_size=batch_size):
-            probabilities[order[done : done + len(labels)]] = _softmax(forward(inputs))
+            # Batches of one size alone, the last one filled up, as in `embed`.
+            full = inputs[torch.arange(batch_size, device=inputs.device) % len(inputs)]
+            probabilities[order[done : done + len(labels)]] = _softmax(forward(full))[: len(labels)]
             done += len(labels)
             bar.update(len(labels))
     return merge_rows(probabilities)

@@ -108,7 +108,7 @@ def make_feed(
             pictures=len(train.paths),
         )
     return Feed(
-        forward=in_precision(torch.compile(model) if compute.compile else model, compute, device),
+        forward=in_precision(torch.compile(model, dynamic=False) if compute.compile else model, compute, device),
         train=lambda epoch, done: mixed(epoch, done, augmented_batches(epoch, *order(epoch, done))),
         val=lambda: picture_batches(model, val, pictures, order=validated, batch_size=params.batch_size),
         pictures=len(train.paths),

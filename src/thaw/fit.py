@@ -25,10 +25,10 @@ from thaw.checkpoint import (
 )
 from thaw.collectives import average_statistics, from_first, sum_gradients, sum_numbers
 from thaw.dataset import LabelledPictures
-from thaw.errors import ConfigError, TrainingError
+from thaw.errors import TrainingError
 from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
-from thaw.model import Classifier
+from thaw.model import Classifier, require_blocks
 from thaw.params import FLOAT32, ComputeParams, Phase, TrainingParams
 from thaw.processes import is_first, own_pictures, process_count, process_rank
 from thaw.progress import Progress, progress
@@ -91,7 +91,7 @@ def fit(
         TrainingError: the loss is not finite, or SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
     """
     for number, phase in enumerate(phases):
-        _require_blocks(model, phase, place=f"variants.{name.rpartition('-')[0]}.{number}.train")
+        require_blocks(model, phase, place=f"variants.{name.rpartition('-')[0]}.{number}.train")
     run = _Run(name=name, model=model, best_state=_copy_state(model), checkpoints=checkpoints)
     saved = run.resume()
     earlier_seconds = run.standing.seconds
@@ -116,6 +116,7 @@ def fit(
             saved = None
             label = f"{name}, phase {number + 1} of {len(phases)} ({phase.train})"
             done = (run.standing.epoch - 1) * len(train.paths) + run.standing.sums.pictures
+            label += ", going on" if done else ""
             with progress(label, total=phase.epochs * len(train.paths), unit="pictures", done=done) as bar:
                 while not run.standing.is_over(phase, patience_epochs=params.patience_epochs):
                     _train_epoch(run, phase, feed, params=params, seed=seed, bar=bar)
@@ -129,15 +130,6 @@ def fit(
         costs=tuple(run.standing.costs),
         earlier_seconds=earlier_seconds,
     )
-
-
-def _require_blocks(model: Classifier, phase: Phase, *, place: str) -> None:
-    if phase.last_blocks is not None and phase.last_blocks > len(model.blocks):
-        names = ", ".join(block.name for block in model.blocks)
-        raise ConfigError(
-            f"{place}: {phase.train} asks for more blocks than the backbone has, {len(model.blocks)} from input to "
-            f"output: {names}; write last:{len(model.blocks)} or less, or all"
-        )
 
 
 @dataclass(kw_only=True)
@@ -179,6 +171,8 @@ class _Run:
     def step(self) -> None:
         """Move the weights against the gradients of all processes, and forget these."""
         sum_gradients(self.model.parameters())
+        # At each step, so that every checkpoint is what all processes have.
+        average_statistics(self.model)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -197,8 +191,10 @@ class _Run:
         if checkpoints is not None and is_due and is_first():
             checkpoints.save(self._checkpoint())
         if self.stopping:
+            # torchrun ends all processes as soon as one has failed: not before the first has saved.
+            sum_numbers([0])
             signal = self.stopped_by() or "a signal to another process"
-            place = f"in phase {standing.phase}, epoch {standing.epoch}, batch {standing.batch}"
+            place = f"in phase {standing.phase + 1}, after batch {standing.batch} of epoch {standing.epoch}"
             then = "go on from there" if self.checkpoints is not None else "start again"
             raise TrainingError(f"{self.name}: stopped by {signal} {place}; run the same command to {then}")
 
@@ -231,7 +227,13 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
             # Dropout and its kin draw from torch's global generator; the head has none of them.
             stream = random_stream(seed, LAYERS, standing.phase, standing.epoch, standing.batch, process_rank())
             torch.manual_seed(int(stream.integers(2**63)))
+        # One picture alone has no variance to normalise with; one that does not count must leave no trace.
+        alone = len(inputs) == 1
+        if alone:
+            set_mode(run.model, phase, params.model_copy(update={"batch_norm": "frozen_stats"}))
         logits = feed.forward(inputs)  # (B, classes)
+        if alone:
+            set_mode(run.model, phase, params)
         loss = training_loss(logits, targets, params)
         # Without any picture of its own in a batch, a process computes one that does not count.
         own = own_pictures(min(params.batch_size, feed.pictures - standing.batch * params.batch_size))
@@ -247,7 +249,6 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
             step_sums = Sums()
             # Here alone, since a checkpoint holds no gradients.
             run.keep()
-    average_statistics(run.model)
     val = _validate(run, feed)
     epoch = Epoch(
         phase=standing.phase,
@@ -262,7 +263,7 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
     bar.set_postfix_str(f"val loss {epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.1%}")
     if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.val_loss)):
         raise TrainingError(
-            f"{run.name}: the loss is not finite in phase {epoch.phase} ({phase.train}), epoch {epoch.epoch}; "
+            f"{run.name}: the loss is not finite in phase {epoch.phase + 1} ({phase.train}), epoch {epoch.epoch}; "
             f"lower variants.{run.name.rpartition('-')[0]}.{epoch.phase}.lr, which is {phase.lr:g}"
         )
     if standing.end_epoch(epoch):

@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from thaw import layout
 from thaw.atomic import new_file
 from thaw.errors import DataError
 
@@ -92,6 +94,18 @@ def read_manifest(path: Path) -> list[Row]:
         raise DataError(f"{path} does not exist: run the clean stage") from None
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path} is no manifest ({error}): delete it and run the clean stage again") from None
+
+
+def summarise(rows: Sequence[Row]) -> str:
+    """What was kept and what was dropped, in one line."""
+    kept = [row for row in rows if row.kept]
+    groups = {row.duplicate_group for row in kept} - {""}
+    reasons = Counter(row.reason for row in rows if not row.kept)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
+    return (
+        f"kept {len(kept):,} of {len(rows):,} files, {len(groups):,} groups of duplicates among them; "
+        f"dropped: {dropped} ({layout.MANIFEST} says which)"
+    )
 
 
 def _parse_row(values: dict[str, str]) -> Row:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from thaw.atomic import read_json, write_json
 from thaw.backbones import Backbone, build_backbone
-from thaw.errors import DataError
-from thaw.params import BackboneParams
+from thaw.errors import ConfigError, DataError
+from thaw.params import BackboneParams, Phase
 
 
 class Classifier(nn.Module):
@@ -60,6 +60,16 @@ def layer_groups(model: Classifier) -> list[tuple[str, ...]]:
     return [head, *(tuple(f"backbone.{name}" for name in block.parameters) for block in reversed(model.blocks))]
 
 
+def require_blocks(model: Classifier, phase: Phase, *, place: str) -> None:
+    """Raise ConfigError, which begins with the parameter `place`, if a phase thaws more blocks than there are."""
+    if phase.last_blocks is not None and phase.last_blocks > len(model.blocks):
+        names = ", ".join(block.name for block in model.blocks)
+        raise ConfigError(
+            f"{place}: {phase.train} asks for more blocks than the backbone has, {len(model.blocks)} from input to "
+            f"output: {names}; write last:{len(model.blocks)} or less, or all"
+        )
+
+
 def count_parameters(parameters: Iterator[nn.Parameter]) -> int:
     """How many numbers are in them."""
     return sum(parameter.numel() for parameter in parameters)
@@ -90,7 +100,7 @@ def load_model(folder: Path) -> SavedModel:
     try:
         facts = read_json(folder / "model.json")
         params = BackboneParams.model_validate(facts["backbone"]).model_copy(update={"weights": "none"})
-        classifier = Classifier(build_backbone(params), classes=facts["classes"], seed=0)
+        classifier = Classifier(build_backbone(params, blank=True), classes=facts["classes"], seed=0)
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -7,7 +7,7 @@ from thaw import layout
 from thaw.backbones import Preprocessing, block_shapes, build_backbone, library_of
 from thaw.catalogue import Whereabouts, find_weights
 from thaw.dataset import read_assignment
-from thaw.model import Classifier, count_parameters, set_trainable
+from thaw.model import Classifier, count_parameters, require_blocks, set_trainable
 from thaw.params import Params
 
 
@@ -59,16 +59,22 @@ class Outline:
 
 
 def outline_model(params: Params) -> Outline:
-    """Describe the model of params.yaml; no weights are read or downloaded, since shapes do not depend on them.
+    """Describe the model of params.yaml; no weights are downloaded, since shapes do not depend on them.
 
     Raises:
-        ConfigError: there is no such backbone, or it has fewer blocks, or it cannot see pictures of that size.
+        ConfigError: there is no such backbone, its weights file does not fit, it has fewer blocks, or
+            it cannot see pictures of that size.
     """
-    backbone = build_backbone(params.backbone.model_copy(update={"weights": "none"}))
+    # A file is read, and must fit.
+    weights = "none" if params.backbone.weights == "imagenet" else params.backbone.weights
+    backbone = build_backbone(params.backbone.model_copy(update={"weights": weights}), blank=True)
     sizes = {name: parameter.numel() for name, parameter in backbone.module.named_parameters()}
     classes = read_assignment(layout.SPLITS).classes if layout.SPLITS.exists() else ()
     classifier = Classifier(backbone, classes=classes or ("unknown",), seed=0)
     head = count_parameters(classifier.head.parameters())
+    for variant, phases in params.variants.items():
+        for number, phase in enumerate(phases):
+            require_blocks(classifier, phase, place=f"variants.{variant}.{number}.train")
     return Outline(
         name=backbone.name,
         library=library_of(backbone.name),

@@ -182,6 +182,12 @@ class EmbedParams(_Section):
     batch_size: Positive
     views: Positive
 
+    @model_validator(mode="after")
+    def _has_room_for_all_views_of_a_picture(self) -> "EmbedParams":
+        if self.views > self.batch_size:
+            raise ValueError("embed.views: all views of a picture are computed at once; raise embed.batch_size to it")
+        return self
+
 
 class TrainingParams(_Section):
     """What all phases of all variants share."""

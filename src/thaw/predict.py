@@ -1,7 +1,7 @@
 """Pictures from anywhere -> what they show, and how often that is right, with a saved model."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from thaw.archive import unpack_archive
 from thaw.batches import batches, centre_view, normalise
 from thaw.clean import clean_pictures
+from thaw.device import memory_explained
 from thaw.errors import DataError
 from thaw.images import PicturesFile, UndecodableError, decode
 from thaw.manifest import read_manifest
@@ -48,6 +49,8 @@ def predict_pictures(model: Path, pictures: Sequence[Path]) -> Iterator[tuple[Pa
 class ArchiveScore:
     """How a model does on the pictures of an archive."""
 
+    model: Path
+
     pictures: int
     """Sound ones, in class folders; copies of one picture count as one each."""
 
@@ -55,18 +58,16 @@ class ArchiveScore:
 
 
 def score_archive(
-    model: Path, archive: Path, *, unzip: UnzipParams, clean: CleanParams, batch_size: int
-) -> ArchiveScore:
-    """Let a model name the pictures of another archive, unpacked and cleaned as the pipeline does it.
+    models: Sequence[Path], archive: Path, *, unzip: UnzipParams, clean: CleanParams, batch_size: int
+) -> Iterator[ArchiveScore]:
+    """Let models name the pictures of another archive, unpacked and cleaned as the pipeline does it.
 
-    For pictures that differ from those that it learnt from in kind: another camera, another taste. What the archive
+    For pictures that differ from those that they learnt from in kind: another camera, another taste. What the archive
     shares with the training pictures is not looked for.
 
     Raises:
-        DataError: the model or the archive is missing or broken, or the archive has a class that the model does not
-            know.
+        DataError: a model or the archive is missing or broken, or the archive has a class that a model does not know.
     """
-    classifier = load_model(model).classifier
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         unpack_archive(archive, scratch / "pictures", limits=unzip)
@@ -77,24 +78,35 @@ def score_archive(
             pictures=scratch / "pictures.zip",
             dropped=scratch / "dropped.zip",
         )
-        rows = [row for row in read_manifest(scratch / "manifest.csv") if row.kept]
-        unknown = sorted({row.label for row in rows} - set(classifier.classes))
-        if unknown:
-            raise DataError(
-                f"{archive} has the class {unknown[0]!r}, which the model does not know "
-                f"({', '.join(classifier.classes)}): rename its folders"
-            )
-        truth = [classifier.classes.index(row.label) for row in rows]
-        correct = 0
-        with PicturesFile(scratch / "pictures.zip") as pictures, torch.inference_mode():
+        labels = {row.path: row.label for row in read_manifest(scratch / "manifest.csv") if row.kept}
+        with PicturesFile(scratch / "pictures.zip") as pictures:
+            for model in models:
+                correct = _count_correct(model, pictures, labels, archive=archive, batch_size=batch_size)
+                yield ArchiveScore(model=model, pictures=len(labels), correct=correct)
 
-            def view(index: int) -> NDArray[np.uint8]:
-                return centre_view(pictures.read_pixels(rows[index].path), classifier.preprocessing)
 
-            with progress("test", total=len(rows), unit="pictures") as bar:
-                for indices, views in batches(range(len(rows)), view, batch_size=batch_size):
-                    logits = classifier(normalise(views, classifier.preprocessing, torch.device("cpu")))
-                    predicted = logits.argmax(dim=1).tolist()
-                    correct += sum(predicted[i] == truth[index] for i, index in enumerate(indices))
-                    bar.update(len(indices))
-    return ArchiveScore(pictures=len(rows), correct=correct)
+def _count_correct(
+    model: Path, pictures: PicturesFile, labels: Mapping[str, str], *, archive: Path, batch_size: int
+) -> int:
+    """Of how many pictures a model says the label; `labels` has it by path."""
+    classifier = load_model(model).classifier
+    unknown = sorted(set(labels.values()) - set(classifier.classes))
+    if unknown:
+        raise DataError(
+            f"{archive} has the class {unknown[0]!r}, which {model} does not know ({', '.join(classifier.classes)}): "
+            "rename its folders"
+        )
+    paths = list(labels)
+
+    def view(index: int) -> NDArray[np.uint8]:
+        return centre_view(pictures.read_pixels(paths[index]), classifier.preprocessing)
+
+    correct = 0
+    guard = memory_explained(f"predicting {batch_size} pictures at once", remedy="set embed.batch_size to less")
+    with guard, torch.inference_mode(), progress(str(model), total=len(paths), unit="pictures") as bar:
+        for indices, views in batches(range(len(paths)), view, batch_size=batch_size):
+            predicted = classifier(normalise(views, classifier.preprocessing, torch.device("cpu"))).argmax(dim=1)
+            names = [classifier.classes[number] for number in predicted.tolist()]
+            correct += sum(labels[paths[index]] == name for index, name in zip(indices, names, strict=True))
+            bar.update(len(indices))
+    return correct

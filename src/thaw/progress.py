@@ -28,7 +28,7 @@ class _PlainLines:
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done, self.postfix = 0, ""
+        self.done, self.done_earlier, self.postfix = 0, 0, ""
         self.started_s = self.printed_s = time.monotonic()
 
     def update(self, n: int = 1) -> None:
@@ -41,14 +41,18 @@ class _PlainLines:
 
     def print_line(self) -> None:
         self.printed_s = time.monotonic()
-        per_s = self.done / max(self.printed_s - self.started_s, 1e-9)
+        per_s = (self.done - self.done_earlier) / max(self.printed_s - self.started_s, 1e-9)
         done, rate = (
             tqdm.format_sizeof(x, divisor=1024) if self.unit == "B" else f"{x:,.0f}" for x in (self.done, per_s)
         )
         total = ""
         if self.total is not None:
             total = f" of {tqdm.format_sizeof(self.total, divisor=1024) if self.unit == 'B' else f'{self.total:,}'}"
-        left = f", {(self.total - self.done) / per_s:.0f} s left" if self.total and 0 < self.done < self.total else ""
+        left = (
+            f", {(self.total - self.done) / per_s:.0f} s left"
+            if self.total and per_s and self.done < self.total
+            else ""
+        )
         tail = f" {self.postfix}" if self.postfix else ""
         print(f"{self.label}: {done}{total} {self.unit}, {rate} {self.unit}/s{left}{tail}", file=sys.stderr, flush=True)
 
@@ -90,6 +94,6 @@ def progress(label: str, *, total: int | None, unit: str, done: int = 0) -> Iter
             yield bar
         return
     lines = _PlainLines(label, total, unit)
-    lines.update(done)
+    lines.done = lines.done_earlier = done
     yield lines
     lines.print_line()

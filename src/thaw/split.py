@@ -44,6 +44,13 @@ def split_pictures(manifest: Path, destination: Path, *, params: SplitParams) ->
         writer.writerows((row.path, row.label, splits[row.path]) for row in kept if row.path in splits)
 
 
+def summarise_splits(path: Path) -> str:
+    """How many pictures each split of a splits.csv has, in one line."""
+    with path.open(encoding="utf-8", newline="") as file:
+        counts = Counter(row["split"] for row in csv.DictReader(file))
+    return ", ".join(f"{counts[split]:,} {split}" for split in SPLITS) + f" ({path} says which)"
+
+
 def draw_split(pixels_sha256: str, *, seed: int, val_fraction: float, test_fraction: float) -> str:
     """The split of a picture: a hash of its content and the seed, read as a number in [0, 1), against thresholds."""
     uniform = _draw_uniform(f"{seed}:{pixels_sha256}")

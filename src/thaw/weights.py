@@ -59,7 +59,8 @@ def load_weights(
     """Load `state`, but for what `classifiers` begin, which may be missing or another: the head is trained anew."""
     own = {key: value for key, value in network.state_dict().items() if not key.startswith(classifiers)}
     state = {key: value for key, value in state.items() if not key.startswith(classifiers)}
-    missing = [key for key in own if key not in state]
+    # Files from before torch 0.4.1 do not count batches, and nothing here reads that count.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     reshaped = [key for key in state if key in own and own[key].shape != state[key].shape]
     if missing or unexpected or reshaped:
@@ -69,7 +70,7 @@ def load_weights(
             if keys
         )
         raise ConfigError(f"backbone.weights: {params.weights} does not fit {params.name}: {complaint}")
-    network.load_state_dict(state, strict=not classifiers)
+    network.load_state_dict(state, strict=False)  # what may be missing has been seen to above
 
 
 def classifiers_of(network: Any) -> tuple[str, ...]:
@@ -83,12 +84,17 @@ def download_timm(name: str) -> Any:
     if not timm.get_pretrained_cfg(name).has_weights:
         raise ConfigError(f"backbone.weights: timm has no weights for {name}; write none or name a weights file")
     timm.models.set_pretrained_check_hash(True)
+    _require_whole_in_hub_cache(name)
     network = download_weights(name, lambda: timm.create_model(name, pretrained=True))
+    _require_whole_in_hub_cache(name)
+    return network
+
+
+def _require_whole_in_hub_cache(name: str) -> None:
+    """The Hub's client trusts what it received; the file's name in its cache is the SHA-256 that it should have."""
     file = find_in_hub_cache(name)
-    # The Hub's client trusts what it received; the file's name in its cache is the SHA-256 that it should have.
     if file is not None and len(file.name) == 64 and hashlib.sha256(file.read_bytes()).hexdigest() != file.name:
         raise ConfigError(f"the downloaded weights of {name} are damaged; delete {file} and run this again")
-    return network
 
 
 def find_in_hub_cache(name: str) -> Path | None:
@@ -110,6 +116,7 @@ def download_weights(name: str, download: Any) -> Any:
         return download()
     except (OSError, RuntimeError) as error:
         raise ConfigError(
-            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}); connect to a network, "
-            f"name a weights file in backbone.weights, or use {EMBEDDED}, which brings its own"
+            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}); connect to a network, name a weights file in backbone.weights, "
+            f"or use {EMBEDDED}, which brings its own"
         ) from error

@@ -244,7 +244,8 @@ def _say_guessing(comparison: Row) -> str:
     start = f"Guessing the most frequent class would be right on {points(guess)} % of the test pictures"
     if poor:
         return (
-            f"{start}; {enumerate_words(poor)} cannot be told from that, so something is wrong with data or training."
+            f"{start}; {enumerate_words(poor)} cannot be told from that: there are too few test pictures, or something "
+            "is wrong with data or training."
         )
     return f"{start}; every variant is better than that beyond noise."
 

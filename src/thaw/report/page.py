@@ -84,7 +84,10 @@ def build_page(
             "splits": _tabulate_splits(results),
             "dropped": _tabulate_dropped(results),
         },
-        backbone_lines=tuple(_describe_backbone(row) for row in comparison["variants"]),
+        backbone_lines=tuple(
+            _describe_backbone(row, first="random" if params.backbone.weights == "none" else "pretrained")
+            for row in comparison["variants"]
+        ),
         figures=figures,
         predictions={variant: (name, predictions[name]) for variant, name in first_runs.items()},
         sheets=sheets,
@@ -326,10 +329,10 @@ def _some(paths: Sequence[str]) -> str:
     return ", ".join(paths[:EXAMPLES_SHOWN]) + (", …" if len(paths) > EXAMPLES_SHOWN else "")
 
 
-def _describe_backbone(row: Mapping[str, Any]) -> str:
+def _describe_backbone(row: Mapping[str, Any], *, first: str) -> str:
     tensors, moved = row["backbone_tensors"], row["backbone_tensors_moved"]
     if moved == 0:
-        return f"{row['variant']}: {tensors} of {tensors} backbone tensors bit-identical to the pretrained weights"
+        return f"{row['variant']}: {tensors} of {tensors} backbone tensors bit-identical to the {first} weights"
     return f"{row['variant']}: {moved} of {tensors} backbone tensors moved"
 
 

@@ -26,8 +26,9 @@ repro: $(VENV)/ready ## run the pipeline: what has changed, and nothing else
 	@dvc repro
 	@echo "Read reports/comparison.md or open reports/comparison.html; \`make ui\` shows the runs."
 
+# Two workers with two threads each share what may be two cores: threads that wait must not spin.
 test: $(VENV)/ready ## run the tests
-	@pytest
+	@OMP_WAIT_POLICY=passive pytest
 
 lint: $(VENV)/ready ## check format, style and types
 	@ruff format --check .

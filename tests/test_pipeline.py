@@ -277,7 +277,7 @@ def test_a_lost_mlflow_is_filled_again_by_sync(project: Path) -> None:
 
 def test_two_clones_give_the_same_bytes_even_if_one_is_killed(finished: Path, tmp_path: Path) -> None:
     clone = copy_project(tmp_path)
-    for stage in ("download", "unzip", "clean", "train@frozen-0"):
+    for stage in ("unzip", "clean", "train@frozen-0"):
         kill_in_stage(clone, stage)
     assert run(clone, "dvc", "repro").returncode == 0
     assert run(finished, "dvc", "repro").returncode == 0

@@ -141,7 +141,8 @@ def _predicted_tile(album: Album, results: Results, run: Run, i: int) -> Tile:
     wrong = predicted != truth
     return Tile(
         picture=album.kept(results.test_paths[i]),
-        title=f"{predicted} {100 * run.probabilities[i].max():.0f} %",
+        # The number first: a long name is cut off at its end.
+        title=f"{100 * run.probabilities[i].max():.0f} % {predicted}",
         note=f"is {truth}",
         mark="wrong" if wrong else "right",
     )

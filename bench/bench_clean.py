@@ -19,12 +19,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from photos import PHOTOS
 from thaw.archive import unpack_archive
 from thaw.clean import clean_pictures, count_cores
 from thaw.memory import process_peak_mib
 from thaw.params import load_params
-from vary_photos import vary_photos
+from vary_photos import PHOTOS, vary_photos
 
 ROOT = Path(__file__).resolve().parent.parent
 FEW, MANY = 2_000, 20_000

@@ -16,9 +16,9 @@ from thaw.dataset import Assignment, LabelledPictures, read_assignment
 from thaw.images import PicturesFile
 from thaw.params import BackboneParams, load_params
 from thaw.split import split_pictures
+from vary_photos import PHOTOS
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOS = ROOT.parent / "shared" / "data" / "cats_vs_dogs_2002.zip"
 PARAMS = load_params(ROOT / "params.yaml")
 LITE0_AT_224_PX = BackboneParams(name="tf_efficientnet_lite0", weights="imagenet", blocks=None, image_size_px=224)
 

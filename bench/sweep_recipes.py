@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from photos import PHOTOS
 from thaw import layout
 from thaw.archive import unpack_archive
 from thaw.atomic import write_json
@@ -28,6 +27,7 @@ from thaw.layout import Cell
 from thaw.params import Phase, load_params
 from thaw.split import split_pictures
 from thaw.train import train_cell
+from vary_photos import PHOTOS
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = load_params(ROOT / "params.yaml")

@@ -52,7 +52,7 @@ def test_an_entry_says_what_the_libraries_publish(
     no_cache: Path, name: str, library: str, parameters: int, input_size_px: int, weights: str
 ) -> None:
     entry = look_up(name)
-    assert (entry.library, entry.parameters) == (library, parameters)
+    assert (entry.origin, entry.parameters) == (library, parameters)
     assert (entry.input_size_px, entry.weights) == (input_size_px, weights)
 
 

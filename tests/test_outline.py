@@ -22,7 +22,7 @@ def test_the_exercise_of_cifar10_ends_in_a_map_of_two_by_two(
     monkeypatch.chdir(tmp_path)
     outline = outline_model(with_backbone(default_params, name="mobilenet_v3_small", blocks=5, image_size_px=32))
     assert outline.blocks[-1] == BlockOutline(name="features_4", parameters=13_736, shape=(40, 2, 2))
-    assert (outline.width, outline.library, outline.classes) == (40, "torchvision", ())
+    assert (outline.width, outline.origin, outline.classes) == (40, "torchvision", ())
     assert sum(block.parameters for block in outline.blocks) == 24_224
     assert [phase for phase in outline.phases if phase.variant == "two_stage"] == [
         PhaseOutline(variant="two_stage", number=1, train="head", backbone=0, head=None),

@@ -23,7 +23,7 @@ class Entry:
 
     name: str
 
-    library: Literal["torchvision", "timm"]
+    origin: Literal["torchvision", "timm"]
 
     parameters: int
     """With the classifier of its weights, which the pipeline replaces."""
@@ -54,7 +54,7 @@ def look_up(name: str) -> Entry:
     library = library_of(name)
     return Entry(
         name=name,
-        library=library,
+        origin=library,
         parameters=_count_parameters(name),
         input_size_px=_input_size_px(name),
         weights=find_weights(name),

@@ -120,7 +120,7 @@ def _backbones(arguments: argparse.Namespace) -> None:
     for name in shown:
         entry = look_up(name)
         line = (
-            f"{name:{name_width}}  {entry.library:11}  {entry.parameters:10}  {entry.input_size_px:5}  {entry.weights}"
+            f"{name:{name_width}}  {entry.origin:11}  {entry.parameters:10}  {entry.input_size_px:5}  {entry.weights}"
         )
         print(line, flush=True)
     if len(names) > len(shown):
@@ -133,7 +133,7 @@ def _show(_: argparse.Namespace) -> None:
 
     outline = outline_model(load_params())
     seen = outline.preprocessing
-    print(f"{outline.name} of {outline.library}, weights: {outline.weights}", end="")
+    print(f"{outline.name} of {outline.origin}, weights: {outline.weights}", end="")
     print(f" ({outline.whereabouts})" if outline.whereabouts else "")
     print(
         f"pictures: short side to {seen.resize_px} px ({seen.interpolation}), the middle {seen.image_size_px} x "

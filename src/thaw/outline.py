@@ -45,7 +45,7 @@ class Outline:
     """All that `thaw show` says."""
 
     name: str
-    library: Literal["torchvision", "timm"]
+    origin: Literal["torchvision", "timm"]
     weights: str
     whereabouts: Whereabouts | None
     """Of ImageNet's weights; None if others are asked for."""
@@ -77,7 +77,7 @@ def outline_model(params: Params) -> Outline:
             require_blocks(classifier, phase, place=f"variants.{variant}.{number}.train")
     return Outline(
         name=backbone.name,
-        library=library_of(backbone.name),
+        origin=library_of(backbone.name),
         weights=params.backbone.weights,
         whereabouts=find_weights(backbone.name) if params.backbone.weights == "imagenet" else None,
         blocks=tuple(

@@ -27,6 +27,7 @@ def main() -> None:
         pictures=layout.PICTURES,
         features=layout.FEATURES,
         cost=layout.EMBED_COST,
+        checkpoints=layout.EMBED_CHECKPOINTS,
     )
 
 

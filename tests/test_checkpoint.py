@@ -79,7 +79,7 @@ def test_an_unreadable_checkpoint_is_put_aside_with_one_line(
     with caplog.at_level(logging.WARNING):
         assert Checkpoints(path=path, key="k").load() is None
     assert len(caplog.records) == 1
-    assert "training starts anew" in caplog.text
+    assert "the work starts anew" in caplog.text
     assert [file.name for file in tmp_path.iterdir()] == ["cell.unreadable"]
 
 

@@ -1,23 +1,37 @@
 """Features: of each picture alone, of the centre first, and in the files as they always were."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from torch import Tensor
 
-from conftest import TINY_BACKBONE, TINY_TRAINING
+from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING
 from thaw import layout
-from thaw.backbones import build_backbone
+from thaw.backbones import Preprocessing, build_backbone
+from thaw.batches import normalise
+from thaw.checkpoint import Checkpoint, Checkpoints
 from thaw.dataset import read_assignment
 from thaw.embed import FeatureTable, embed_pictures, read_features
+from thaw.errors import ConfigError, TrainingError
 from thaw.feed import make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import FLOAT32, ComputeParams, Phase
 
 
-def embed(*, batch_size: int = 5, views: int = 1, compute: ComputeParams = FLOAT32) -> FeatureTable:
+def embed(
+    *, batch_size: int = 5, views: int = 1, compute: ComputeParams = FLOAT32, checkpoints: Path | None = None
+) -> FeatureTable:
     embed_pictures(
         backbone=TINY_BACKBONE,
         batch_size=batch_size,
@@ -26,6 +40,7 @@ def embed(*, batch_size: int = 5, views: int = 1, compute: ComputeParams = FLOAT
         pictures=layout.PICTURES,
         features=layout.FEATURES,
         cost=layout.EMBED_COST,
+        checkpoints=checkpoints,
     )
     return read_features(layout.FEATURES)
 
@@ -60,6 +75,34 @@ def test_bfloat16_is_near_float32_and_not_the_same() -> None:
     assert np.linalg.norm(rounded - exact) < 0.03 * np.linalg.norm(exact)
 
 
+def test_compiled_code_gives_the_same_bytes_each_time_it_is_compiled(tiny_project: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile has no C++ compiler here")
+    exact = embed().views
+    # In a process of its own, since pytest's log would keep all that the compiler says.
+    program = (
+        "import torch; from test_embed import embed; from thaw.layout import FEATURES as path; "
+        "from thaw.params import ComputeParams; compute = ComputeParams(precision='float32', compile=True); "
+        "embed(compute=compute); made = path.read_bytes(); "
+        "torch.compiler.reset(); embed(compute=compute); assert path.read_bytes() == made"
+    )
+    paths, cache = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests"))), tiny_project / "inductor"
+    environment = {**os.environ, "PYTHONPATH": paths, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    environment["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert list(cache.rglob("*.so")), "nothing was compiled"
+    assert np.linalg.norm(read_features(layout.FEATURES).views - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+@pytest.mark.usefixtures("tiny_project")
+def test_without_a_compiler_compile_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        ConfigError, match=r"^compute\.compile: needs a C\+\+ compiler, and there is no no-such-compiler"
+    ):
+        embed(compute=ComputeParams(precision="float32", compile=True))
+
+
 @pytest.mark.usefixtures("tiny_project")
 def test_a_head_phase_sees_another_view_in_each_epoch_and_validates_on_the_centre() -> None:
     table, assignment = embed(views=4), read_assignment(layout.SPLITS)
@@ -77,3 +120,70 @@ def test_a_head_phase_sees_another_view_in_each_epoch_and_validates_on_the_centr
     assert epochs[0] == epochs[1] != epochs[2]
     assert len(epochs[0]) == len(train.paths)
     assert np.array_equal(seen_val, val.features)
+
+
+@dataclass
+class Shown:
+    """The batches of pictures that the backbone was shown."""
+
+    sizes: list[int] = field(default_factory=list)
+
+    stop_at: int | None = None
+    """This batch, counted from 1, is when SIGTERM comes."""
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    shown = Shown()
+
+    def counted(views: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device) -> Tensor:
+        shown.sizes.append(len(views))
+        if len(shown.sizes) == shown.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return normalise(views, preprocessing, device)
+
+    monkeypatch.setattr("thaw.embed.normalise", counted)
+    return shown
+
+
+@pytest.mark.usefixtures("tiny_project")
+def test_a_killed_embedding_goes_on_and_ends_with_the_same_bytes(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(views=2)
+    undisturbed, whole = layout.FEATURES.read_bytes(), len(shown.sizes)
+    layout.FEATURES.unlink()
+    shown.sizes.clear()
+    save = Checkpoints.save
+
+    def save_and_die(checkpoints: Checkpoints, checkpoint: Checkpoint) -> None:
+        save(checkpoints, checkpoint)
+        raise KeyboardInterrupt  # as good as a kill: nothing of the run comes after it
+
+    # Due at once, so that the first batch is saved.
+    monkeypatch.setattr("thaw.checkpoint.EVERY_S", 0.0)
+    for _ in range(3):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Checkpoints, "save", save_and_die)
+            embed(views=2, checkpoints=layout.EMBED_CHECKPOINTS)
+        assert not layout.FEATURES.exists()
+    embed(views=2, checkpoints=layout.EMBED_CHECKPOINTS)
+    assert layout.FEATURES.read_bytes() == undisturbed
+    assert len(shown.sizes) == whole, "a batch was computed twice"
+    assert not layout.EMBED_CHECKPOINTS.exists()
+
+
+@pytest.mark.usefixtures("tiny_project")
+def test_sigterm_saves_and_says_where_and_only_the_same_run_goes_on(shown: Shown) -> None:
+    def stop_after_two() -> None:
+        shown.sizes.clear()
+        shown.stop_at = 2
+        sentence = r"^embed: stopped by SIGTERM after 10 of 24 pictures; run the same command to go on from there$"
+        with pytest.raises(TrainingError, match=sentence):
+            embed(checkpoints=layout.EMBED_CHECKPOINTS)
+        shown.stop_at = None
+
+    stop_after_two()
+    embed(batch_size=6, checkpoints=layout.EMBED_CHECKPOINTS)
+    assert shown.sizes == [5] * 2 + [6] * 4
+    stop_after_two()
+    embed(checkpoints=layout.EMBED_CHECKPOINTS)
+    assert shown.sizes == [5] * 5

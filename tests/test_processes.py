@@ -1,4 +1,4 @@
-"""Two real processes over loopback: the same features, the same history within rounding, files written once."""
+"""Two real processes over loopback: the same features, the same history within rounding, files written once, kills."""
 
 import csv
 import json
@@ -21,9 +21,12 @@ from thaw.processes import deal_batches, own_pictures, relaunch, share_batches
 CELLS = (Cell("frozen", 0), Cell("tuned", 0))
 
 PROGRAM = """
+import os
+import signal
 import sys
+import torch
 from conftest import TINY_BACKBONE, TINY_TRAINING
-from thaw import layout
+from thaw import checkpoint, embed, layout
 from thaw.collectives import joined
 from thaw.embed import embed_pictures
 from thaw.errors import exit_code
@@ -35,7 +38,30 @@ from thaw.train import train_cell
 
 HEAD, ALL = Phase(train="head", epochs=5, lr=0.01), Phase(train="all", epochs=3, lr=0.001)
 # 12 pictures to train on: the last of the batches of 5 has two, and the last of 11 has one for two processes.
-CASES = (("frozen", [HEAD], 5), ("tuned", [HEAD, ALL], 11))
+CASES = {"frozen": ([HEAD], 5), "tuned": ([HEAD, ALL], 11)}
+
+# "1 embed 2 SIGTERM" stops the process of rank 1 at its second batch, "0 train 9 SIGKILL" rank 0 at its ninth step.
+rank, place, moment, name = os.environ.get("STOP", "0 nowhere 0 none").split()
+
+def stopping(function):
+    times = 0
+
+    def counted(*arguments):
+        nonlocal times
+        times += 1
+        made = function(*arguments)
+        if times == int(moment) and os.environ["RANK"] == rank:
+            os.kill(os.getpid(), signal.Signals[name])
+        return made
+
+    return counted
+
+if place == "embed":
+    embed.normalise = stopping(embed.normalise)
+if place == "train":
+    torch.optim.lr_scheduler.LRScheduler.step = stopping(torch.optim.lr_scheduler.LRScheduler.step)
+    # Each step is worth a checkpoint.
+    checkpoint.EVERY_S = checkpoint.WORK_PER_COST = 0
 
 def main():
     relaunch()
@@ -44,9 +70,11 @@ def main():
 
 def run_stages():
     embed_pictures(
-        backbone=TINY_BACKBONE, batch_size=5, pictures=layout.PICTURES, features=layout.FEATURES, cost=layout.EMBED_COST
+        backbone=TINY_BACKBONE, batch_size=5, pictures=layout.PICTURES, features=layout.FEATURES,
+        cost=layout.EMBED_COST, checkpoints=layout.EMBED_CHECKPOINTS,
     )
-    for variant, phases, batch_size in CASES:
+    for variant in sys.argv[1:]:
+        phases, batch_size = CASES[variant]
         training = TINY_TRAINING.model_copy(update={"batch_size": batch_size})
         train_cell(Cell(variant, 0), phases=phases, backbone=TINY_BACKBONE, training=training)
         evaluate_cell(Cell(variant, 0), batch_size=2)
@@ -55,7 +83,12 @@ sys.exit(exit_code(main))
 """
 
 
-def run_program(project: Path, *, launcher: str | None) -> subprocess.CompletedProcess[str]:
+TWO_PROCESSES = "torchrun --standalone --nproc-per-node=2"
+
+
+def run_program(
+    project: Path, *variants: str, launcher: str | None, stop: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run PROGRAM in `project`; one thread a process, since torchrun would choose that too."""
     (project / "program.py").write_text(PROGRAM, encoding="utf-8")
     environment = {
@@ -66,7 +99,9 @@ def run_program(project: Path, *, launcher: str | None) -> subprocess.CompletedP
     }
     if launcher is not None:
         environment["THAW_LAUNCHER"] = launcher
-    command = [sys.executable, "program.py"]
+    if stop is not None:
+        environment["STOP"] = stop
+    command = [sys.executable, "program.py", *variants]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -76,12 +111,12 @@ def history(cell: Cell) -> list[dict[str, str]]:
 
 
 def test_two_processes_do_what_one_does(tiny_project: Path) -> None:
-    done = run_program(tiny_project, launcher=None)
+    done = run_program(tiny_project, "frozen", "tuned", launcher=None)
     assert done.returncode == 0, done.stderr
     alone_features = layout.FEATURES.read_bytes()
     alone = {cell: (history(cell), json.loads(cell.metrics.read_text())) for cell in CELLS}
     shutil.rmtree("data/models")
-    done = run_program(tiny_project, launcher="torchrun --standalone --nproc-per-node=2")
+    done = run_program(tiny_project, "frozen", "tuned", launcher=TWO_PROCESSES)
     assert done.returncode == 0, done.stderr
     assert json.loads(layout.EMBED_COST.read_text())["processes"] == 2
 
@@ -103,9 +138,36 @@ def test_two_processes_do_what_one_does(tiny_project: Path) -> None:
     assert not list(Path(".thaw/checkpoints").glob("*.safetensors"))
 
 
+def test_of_two_processes_one_is_stopped_again_and_again_and_they_end_with_the_same_bytes(tiny_project: Path) -> None:
+    done = run_program(tiny_project, "tuned", launcher=TWO_PROCESSES)
+    assert done.returncode == 0, done.stderr
+    cell = Cell("tuned", 0)
+    outputs = [layout.FEATURES, *sorted(cell.model.iterdir()), cell.history, cell.metrics]
+    undisturbed = {path: path.read_bytes() for path in outputs}
+    shutil.rmtree(cell.model)
+    layout.FEATURES.unlink()
+    # The schedule steps 1 + 10 times in the first phase and 1 + 6 times in the second.
+    stops = {
+        "1 embed 2 SIGTERM": "error: embed: stopped by SIGTERM after 10 of 10 pictures; run the same command to go on",
+        "1 train 5 SIGKILL": "error: another process of this run has ended",
+        "0 train 11 SIGTERM": "error: tuned-0: stopped by a signal to another process in phase 2, after batch",
+    }
+    for stop, sentence in stops.items():
+        done = run_program(tiny_project, "tuned", launcher=TWO_PROCESSES, stop=stop)
+        assert done.returncode != 0
+        assert sentence in done.stderr
+        assert "RuntimeError" not in done.stderr
+        assert not cell.model.exists()
+    done = run_program(tiny_project, "tuned", launcher=TWO_PROCESSES)
+    assert done.returncode == 0, done.stderr
+    assert "tuned-0, phase 2 of 2 (all), going on" in done.stderr
+    assert {path: path.read_bytes() for path in outputs} == undisturbed
+    assert not list(Path(".thaw").rglob("*.safetensors"))
+
+
 def test_an_error_under_torchrun_is_said_and_fails(tiny_project: Path) -> None:
     layout.SPLITS.unlink()
-    done = run_program(tiny_project, launcher="torchrun --standalone --nproc-per-node=2")
+    done = run_program(tiny_project, "frozen", launcher=TWO_PROCESSES)
     assert done.returncode != 0
     assert "error: data/splits.csv does not exist: run the split stage" in done.stderr
 

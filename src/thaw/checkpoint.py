@@ -1,8 +1,9 @@
-"""A training that was killed goes on where it was: what a checkpoint holds, when it is written, whose it is.
+"""Work that was killed goes on where it was: what a checkpoint holds, when it is written, whose it is.
 
-One cell has one checkpoint, `.thaw/checkpoints/VARIANT-SEED.safetensors`, which neither git nor DVC looks at. It
-carries a hash of all that the run depends on, so that another run never goes on from it, and a checksum of its
-tensors, so that a torn one is noticed. Nothing is pickled.
+One cell has one checkpoint, `.thaw/checkpoints/VARIANT-SEED.safetensors`, and each process of `embed` one in
+`.thaw/checkpoints/embed`; neither git nor DVC looks at them. A checkpoint carries a hash of all that the run depends
+on, so that another run never goes on from it, and a checksum of its tensors, so that a torn one is noticed. Nothing is
+pickled.
 """
 
 import hashlib
@@ -41,7 +42,7 @@ _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A moment of a training run."""
+    """A moment of a run."""
 
     position: dict[str, Any]
     """Where it is, and the numbers so far: what JSON can hold. Floats come back to the last bit."""
@@ -51,7 +52,7 @@ class Checkpoint:
 
 @dataclass(kw_only=True)
 class Checkpoints:
-    """The checkpoint of one cell on disk, and when it was last written."""
+    """One run's checkpoint on disk, and when it was last written."""
 
     path: Path
 
@@ -61,7 +62,7 @@ class Checkpoints:
     _saved_s: float = field(default_factory=time.perf_counter, init=False)
     _cost_s: float = field(default=0.0, init=False)
 
-    def are_due(self, *, epoch_ended: bool) -> bool:
+    def are_due(self, *, epoch_ended: bool = False) -> bool:
         """Whether there is so much unsaved work that a checkpoint is worth what writing it costs."""
         unsaved_s = time.perf_counter() - self._saved_s
         return unsaved_s >= WORK_PER_COST * self._cost_s and (epoch_ended or unsaved_s >= EVERY_S)
@@ -96,7 +97,7 @@ class Checkpoints:
             aside = self.path.with_suffix(".unreadable")
             os.replace(self.path, aside)
             reason = " ".join(str(error).split())[:120]
-            log.warning("the checkpoint is not readable (%s): it is now %s, and training starts anew", reason, aside)
+            log.warning("the checkpoint is not readable (%s): it is now %s, and the work starts anew", reason, aside)
             return None
         return Checkpoint(position=about["position"], tensors=tensors)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from thaw.device import choose_device
+from thaw.errors import TrainingError
 from thaw.processes import process_count
 
 Value = TypeVar("Value")
@@ -51,7 +52,7 @@ def sum_numbers(numbers: Sequence[float]) -> list[float]:
     if process_count() == 1:
         return list(numbers)
     sums = torch.tensor(numbers, dtype=torch.float64, device=choose_device())
-    distributed.all_reduce(sums)
+    _all_reduce(sums)
     return [float(number) for number in sums.tolist()]
 
 
@@ -84,7 +85,7 @@ def merge_rows(rows: Rows) -> Rows:
     if process_count() == 1:
         return rows
     bits = torch.from_numpy(rows.view(f"i{rows.itemsize}")).to(choose_device())
-    distributed.all_reduce(bits)
+    _all_reduce(bits)
     return bits.cpu().numpy().view(rows.dtype)
 
 
@@ -100,8 +101,20 @@ def from_first(value: Value) -> Value:
 def _summed(tensors: Sequence[Tensor]) -> Tensor:
     """All numbers of several tensors, summed over all processes, in one row."""
     row = torch.cat([tensor.flatten() for tensor in tensors])
-    distributed.all_reduce(row)
+    _all_reduce(row)
     return row
+
+
+def _all_reduce(tensor: Tensor) -> None:
+    """Replace `tensor` by the sum of all processes' tensors; TrainingError if one of them is gone."""
+    try:
+        distributed.all_reduce(tensor)
+    except RuntimeError as error:
+        if "by peer" not in str(error):
+            raise
+        raise TrainingError(
+            "another process of this run has ended: see what was said of it; run the same command to go on"
+        ) from error
 
 
 def _replace(tensors: Sequence[Tensor], row: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from thaw.batches import batches, centre_view, normalise, random_stream, random_view
 from thaw.dataset import LabelledPictures
-from thaw.device import in_precision
+from thaw.device import compiled, in_precision
 from thaw.images import PicturesFile
 from thaw.model import Classifier
 from thaw.params import ComputeParams, Phase, TrainingParams
@@ -108,7 +108,7 @@ def make_feed(
             pictures=len(train.paths),
         )
     return Feed(
-        forward=in_precision(torch.compile(model, dynamic=False) if compute.compile else model, compute, device),
+        forward=in_precision(compiled(model) if compute.compile else model, compute, device),
         train=lambda epoch, done: mixed(epoch, done, augmented_batches(epoch, *order(epoch, done))),
         val=lambda: picture_batches(model, val, pictures, order=validated, batch_size=params.batch_size),
         pictures=len(train.paths),

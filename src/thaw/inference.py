@@ -15,7 +15,7 @@ from timm.layers.padding import pad_same
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from thaw.device import in_precision
+from thaw.device import compiled, in_precision
 from thaw.params import ComputeParams
 
 # Exactly these: a subclass may do more, as convolutions that standardise their weights do.
@@ -34,7 +34,7 @@ def prepare_inference(module: nn.Module, compute: ComputeParams, device: torch.d
     folded = fold_batch_norm(module).to(device).to(memory_format=torch.channels_last)
     if compute.compile:
         # Frozen weights are laid out once, as the compiled code wants them.
-        return in_precision(torch.compile(folded, dynamic=False, options={"freezing": True}), compute, device)
+        return in_precision(compiled(folded, freezing=True), compute, device)
     if device.type == "cpu" and compute.precision == "float32" and torch.backends.mkldnn.is_available():
         fuse_activations(folded)
     return in_precision(folded, compute, device)

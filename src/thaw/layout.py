@@ -18,6 +18,7 @@ DROPPED = Path("data/clean/dropped.zip")
 SPLITS = Path("data/splits.csv")
 FEATURES = Path("data/features.safetensors")
 EMBED_COST = Path("data/cost/embed.json")
+EMBED_CHECKPOINTS = Path(".thaw/checkpoints/embed")
 FIGURES = Path("reports/figures")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from photos import LITE0_AT_224_PX, PARAMS, clean_and_split, require_photos, seconds, select_without_features
 from thaw.backbones import build_backbone
 from thaw.dataset import LabelledPictures
-from thaw.device import keep_freed_memory
+from thaw.device import keep_freed_memory, make_deterministic
 from thaw.feed import make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier
@@ -28,6 +28,7 @@ PHASE = Phase(train="all", epochs=1, lr=0.0001)
 def main() -> None:
     """Print the table."""
     require_photos()
+    make_deterministic()
     keep_freed_memory()
     print(f"{'all phase, EfficientNet-Lite0':30} {'pictures/s':>10} {'in memory':>10} {'ratio':>6}")
     with tempfile.TemporaryDirectory() as scratch:

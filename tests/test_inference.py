@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from thaw.backbones import build_backbone
@@ -61,6 +62,19 @@ def test_all_is_folded_that_can_be(name: str, norms_left: int, fused: int) -> No
     assert count(forward, _ActivatedConv2d) == fused
     assert relative_change(forward, backbone.module, random_pictures(64)) < LAST_BITS
     assert backbone_sha256(backbone) == before
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_padding_as_tensorflow_pads_is_the_same_in_one_pass(kernel_size: int, stride: int, dilation: int) -> None:
+    convolution = Conv2dSame(3, 6, kernel_size, stride=stride, dilation=dilation)
+    module = nn.Sequential(convolution, nn.ReLU6()).eval().to(memory_format=torch.channels_last)
+    forward = prepare_inference(module, FLOAT32, CPU)
+    for size_px in (7, 8, 9, 10):
+        assert relative_change(forward, module, random_pictures(size_px)) < LAST_BITS
+    assert isinstance(forward, nn.Module)
+    assert count(forward, _ActivatedConv2d) == (1 if dilation == 1 else 0)
 
 
 class _Forked(nn.Module):

@@ -73,10 +73,13 @@ def normalise(views: NDArray[np.uint8] | Tensor, preprocessing: Preprocessing, d
     if device.type == "cuda":
         # From pinned memory the copy runs beside what the GPU is computing.
         host = host.pin_memory()
-    pictures = host.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    return pictures.div_(255).sub_(mean).div_(std)
+    batch, height, width, channels = host.shape
+    # Whole rows of pixels at a time: with three numbers in the innermost loop, arithmetic takes twice as long.
+    rows = host.to(device, non_blocking=True).view(batch, height, width * channels).float()
+    mean = torch.tensor(preprocessing.mean * width, device=device)
+    std = torch.tensor(preprocessing.std * width, device=device)
+    rows.div_(255).sub_(mean).div_(std)
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def batches(order: Sequence[int], view: View, *, batch_size: int) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:

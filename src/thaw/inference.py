@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from timm.layers import BatchNormAct2d
 from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import pad_same
+from timm.layers.padding import get_same_padding
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -61,7 +61,9 @@ def fuse_activations(module: nn.Module) -> None:
     for convolution, activation in _neighbours(module, _CONVOLUTIONS, tuple(_ACTIVATIONS)):
         first, second = module.get_submodule(convolution), module.get_submodule(activation)
         assert isinstance(first, nn.Conv2d)
-        if first.padding_mode == "zeros" and not isinstance(first.padding, str):
+        # With dilation, one more row above a kernel is more than one more above the maps.
+        fits = not isinstance(first, Conv2dSame) or first.dilation == (1, 1)
+        if fits and first.padding_mode == "zeros" and not isinstance(first.padding, str):
             module.set_submodule(convolution, _ActivatedConv2d(first, type(second)))
             module.set_submodule(activation, nn.Identity())
 
@@ -71,26 +73,33 @@ class _ActivatedConv2d(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.same = isinstance(convolution, Conv2dSame)
-        self.kernel_size = convolution.kernel_size
-        self.geometry = (list(convolution.padding), list(convolution.stride), list(convolution.dilation))
-        self.groups = convolution.groups
-        self.weight, self.bias = convolution.weight.detach(), convolution.bias
+        self.convolution = convolution
         self.activation = _ACTIVATIONS[activation]
+        self.fitted_to: torch.Size | None = None
 
     def forward(self, maps: Tensor) -> Tensor:
-        padding, stride, dilation = self.geometry
-        if self.same:
-            maps = pad_same(maps, self.kernel_size, stride, dilation)
-        if not self.weight.is_mkldnn:
-            # oneDNN's own order of the weights depends on the maps' size, which is known only now.
-            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, *self.geometry, self.groups, list(maps.shape)
-            )
+        if maps.shape != self.fitted_to:
+            self._fit(maps.shape)
         made: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            maps, self.weight, self.bias, padding, stride, dilation, self.groups, *self.activation, ""
+            maps, self.weight, self.convolution.bias, *self.geometry, *self.activation, ""
         )
         return made
+
+    def _fit(self, shape: torch.Size) -> None:
+        """Lay the weights out for maps of `shape`: which order of them is fast depends on it."""
+        convolution, stride, dilation = self.convolution, list(self.convolution.stride), list(self.convolution.dilation)
+        weight, padding = convolution.weight.detach(), list(convolution.padding)
+        if isinstance(convolution, Conv2dSame):
+            # TensorFlow's padding may have one more row below than above. torch would copy the maps to pad them; a
+            # row of zeros above the kernel, and as many rows above the maps as below, give the same sums.
+            sides = zip(shape[2:], convolution.kernel_size, stride, dilation, strict=True)
+            totals = [get_same_padding(*side) for side in sides]
+            padding = [total - total // 2 for total in totals]
+            extra_rows, extra_columns = (total % 2 for total in totals)
+            weight = nn.functional.pad(weight, (extra_columns, 0, extra_rows, 0))
+        self.geometry = (padding, stride, dilation, convolution.groups)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(shape))
+        self.fitted_to = shape
 
 
 class _Tracer(fx.Tracer):

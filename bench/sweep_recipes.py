@@ -2,10 +2,11 @@
 
     python bench/sweep_recipes.py FOLDER [RECIPE ...] [--seeds 0 1 2]
 
-FOLDER keeps the prepared pictures and every result, so that recipes can be run one at a time and a run that was cut off
-goes on; without a RECIPE, only the table of what has been run is printed. The photos are those that lie beside the
-project; where there are none, it says so and ends. Of 2,002 photos 30 % are learnt from, at 96 px, so that many are
-left to tell recipes apart: a run takes 3 s (heads) to 40 s on 2 idle cores.
+FOLDER keeps the prepared pictures and every result, so that recipes can be run one at a time and a run that was cut
+off goes on; after a change of code or parameters, take another FOLDER. Without a RECIPE, only the table of what has
+been run is printed. The photos are those that lie beside the project; where there are none, it says so and ends. Of
+2,002 photos 30 % are learnt from, at 96 px, so that many are left to tell recipes apart: a run takes 3 s (heads) to a
+minute on 2 idle cores.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from thaw.archive import unpack_archive
 from thaw.atomic import write_json
 from thaw.clean import clean_pictures
 from thaw.embed import embed_pictures
-from thaw.errors import TrainingError
+from thaw.errors import DivergedError
 from thaw.evaluate import evaluate_cell
 from thaw.layout import Cell
 from thaw.params import Phase, load_params
@@ -145,7 +146,7 @@ def run(name: str, *, seed: int) -> None:
         evaluate_cell(cell, batch_size=PARAMS.embed.batch_size)
         metrics = json.loads(cell.metrics.read_text(encoding="utf-8"))
         result = {"test": metrics["test"], "val": metrics["val"]}
-    except TrainingError as error:
+    except DivergedError as error:
         cpu_s = time.process_time() - started_cpu_s
         result = {"failure": str(error)}
     write_json(result_file(name, seed), {"cpu_s": cpu_s, **result})

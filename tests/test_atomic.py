@@ -34,6 +34,7 @@ def test_a_folder_replaces_the_old_one_wholly(tmp_path: Path) -> None:
         with new_folder(path) as temporary:
             (temporary / name).touch()
     assert [child.name for child in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

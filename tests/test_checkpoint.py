@@ -158,6 +158,10 @@ def test_a_second_signal_ends_the_work_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGTERM
     assert done.stdout == ""
+    # Of several processes, each may get it from Slurm and from torchrun.
+    environment = {**os.environ, "WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "still here\n")
 
 
 def test_a_training_that_is_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one() -> None:

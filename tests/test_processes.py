@@ -14,7 +14,8 @@ import pytest
 
 from conftest import ROOT
 from thaw import layout
-from thaw.errors import ConfigError
+from thaw.collectives import joined, require_same_inputs
+from thaw.errors import ConfigError, DataError
 from thaw.layout import Cell
 from thaw.processes import deal_batches, own_pictures, relaunch, share_batches
 
@@ -204,6 +205,28 @@ def test_a_batch_that_cannot_be_divided_says_what_to_set(as_process: Callable[[i
     as_process(0, 6)
     with pytest.raises(ConfigError, match=r"training\.batch_size: 5 pictures cannot be divided among 6 processes"):
         share_batches(range(10), batch_size=5)
+
+
+def test_other_inputs_than_the_first_process_has_are_refused(
+    as_process: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_same_inputs("mine")
+    as_process(1, 2)
+    monkeypatch.setattr("thaw.collectives.from_first", lambda _mine: "the first's")
+    require_same_inputs("the first's")
+    with pytest.raises(DataError, match="the inputs of process 1 are not those of the first process; run `dvc pull`"):
+        require_same_inputs("mine")
+
+
+def test_more_processes_than_gpus_is_one_sentence(
+    as_process: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_process(1, 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="more processes on this machine than its 1 GPUs; start 1, or"), joined():
+        pass
 
 
 def test_a_launcher_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,16 +41,19 @@ def new_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; it replaces `path` if the block ends well, and is deleted if not."""
-    temporary = partial_path(path)
+    temporary, old = partial_path(path), path.with_name(f".{path.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
-            shutil.rmtree(path)
+            # Deleting takes time, in which a kill would leave half a folder.
+            os.replace(path, old)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

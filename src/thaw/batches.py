@@ -71,7 +71,7 @@ def normalise(views: NDArray[np.uint8] | Tensor, preprocessing: Preprocessing, d
     """Views, shape `(B, S, S, 3)`, uint8 -> pictures, shape `(B, 3, S, S)`, float32, channels last, on `device`."""
     host = torch.as_tensor(views)
     if device.type == "cuda":
-        # From pinned memory the copy runs beside what the GPU is computing.
+        # A GPU fetches pinned memory by itself, several times as fast.
         host = host.pin_memory()
     batch, height, width, channels = host.shape
     # Whole rows of pixels at a time: with three numbers in the innermost loop, arithmetic takes twice as long.

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from thaw.atomic import new_file
+from thaw.processes import process_count
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,8 @@ def restore_optimizer(
 def noted_signals() -> Iterator[Callable[[], str | None]]:
     """Note SIGTERM and Ctrl-C within the block, so that work can stop at a good moment; a second one ends it at once.
 
-    For the main thread only.
+    Not so in one of several processes, which can get the same signal from whoever stops the job and from torchrun;
+    that kills by itself who does not end. For the main thread only.
 
     Yields:
         A function that returns the name of the signal that came, or None.
@@ -174,7 +176,8 @@ def noted_signals() -> Iterator[Callable[[], str | None]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         names.append(signal.Signals(number).name)
-        restore()
+        if process_count() == 1:
+            restore()
 
     for number in previous:
         signal.signal(number, note)

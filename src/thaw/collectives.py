@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from thaw.device import choose_device
-from thaw.errors import TrainingError
-from thaw.processes import process_count
+from thaw.errors import ConfigError, DataError, TrainingError
+from thaw.processes import process_count, process_rank
 
 Value = TypeVar("Value")
 Rows = TypeVar("Rows", NDArray[np.float32], NDArray[np.float64])
@@ -36,15 +36,35 @@ def joined() -> Iterator[None]:
     is_outermost = not distributed.is_initialized()
     if is_outermost:
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(_own_gpu())
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-        # Nobody goes on before the first process has written its files.
+    yield
+    # Nobody goes on before the first process has written its files.
+    with _loss_explained():
         distributed.barrier()
-    finally:
-        if is_outermost:
-            distributed.destroy_process_group()
+    # Not after an error: it would wait for the others, who may wait for this one.
+    if is_outermost:
+        distributed.destroy_process_group()
+
+
+def _own_gpu() -> int:
+    """The number of this process's GPU; ConfigError if the machine has fewer."""
+    number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= count:
+        raise ConfigError(
+            f"there are more processes on this machine than its {count} GPUs; start {count}, or set "
+            "CUDA_VISIBLE_DEVICES to nothing to compute on the processors"
+        )
+    return number
+
+
+def require_same_inputs(facts_sha256: str) -> None:
+    """Raise DataError in each process whose hash of its inputs is not the first process's."""
+    if from_first(facts_sha256) != facts_sha256:
+        raise DataError(
+            f"the inputs of process {process_rank()} are not those of the first process; run `dvc pull` on its "
+            "machine, at the same commit"
+        )
 
 
 def sum_numbers(numbers: Sequence[float]) -> list[float]:
@@ -94,7 +114,8 @@ def from_first(value: Value) -> Value:
     if process_count() == 1:
         return value
     values = [value]
-    distributed.broadcast_object_list(values)
+    with _loss_explained():
+        distributed.broadcast_object_list(values)
     return values[0]
 
 
@@ -106,11 +127,19 @@ def _summed(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _all_reduce(tensor: Tensor) -> None:
-    """Replace `tensor` by the sum of all processes' tensors; TrainingError if one of them is gone."""
-    try:
+    """Replace `tensor` by the sum of all processes' tensors."""
+    with _loss_explained():
         distributed.all_reduce(tensor)
+
+
+@contextmanager
+def _loss_explained() -> Iterator[None]:
+    """Raise TrainingError where the block finds out that another process is gone."""
+    try:
+        yield
     except RuntimeError as error:
-        if "by peer" not in str(error):
+        # gloo raises plain RuntimeErrors, which begin with the file that they come from.
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
         raise TrainingError(
             "another process of this run has ended: see what was said of it; run the same command to go on"

@@ -2,10 +2,12 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +22,23 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def describe_device() -> dict[str, str | int]:
-    """What computes: with another GPU, or another number of threads, the same inputs can give other bytes."""
+def describe_device() -> dict[str, str | int | None]:
+    """What computes: with another processor, library or number of threads the same inputs can give other bytes."""
     device = choose_device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return {"device": name, "threads": torch.get_num_threads()}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name(),
+        "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor_name() -> str:
+    """The model, since oneDNN's kernels differ by more than the instruction set; and what torch uses of it."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def make_deterministic() -> None:
@@ -38,6 +52,8 @@ def make_deterministic() -> None:
     # It would fill all new memory with NaN, a seventh of the time, against code that reads what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # Else float32 would mean 10 bits of a number's 23 in a GPU's convolutions; bfloat16 is there for speed.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def in_precision(
@@ -74,6 +90,10 @@ def compiled(module: nn.Module, **options: bool) -> Callable[[Tensor], Tensor]:
             f"compute.compile: needs a C++ compiler, and there is no {compiler}; install it, name another one in the "
             "environment variable CXX, or set compute.compile to false"
         )
+    # What was compiled before counts against a limit, behind which nothing is compiled and nothing said: each phase
+    # starts anew, as it would after a kill, and the limit is an error.
+    torch.compiler.reset()
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     made: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False, options=dict(options))
     return made
 

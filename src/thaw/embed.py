@@ -23,7 +23,7 @@ from thaw.atomic import new_file, write_json
 from thaw.backbones import Backbone, Preprocessing, build_backbone
 from thaw.batches import batches, centre_view, normalise, random_stream, random_view
 from thaw.checkpoint import Checkpoint, Checkpoints, noted_signals, run_key
-from thaw.collectives import joined, merge_rows
+from thaw.collectives import joined, merge_rows, require_same_inputs
 from thaw.device import (
     choose_device,
     describe_device,
@@ -110,19 +110,22 @@ def embed_pictures(
     started_s = time.perf_counter()
     built = build_backbone(backbone)
     with PicturesFile(pictures) as archive:
-        kept = None
-        if checkpoints is not None:
-            facts = {
+        inputs = run_key(
+            {
                 "backbone": [backbone.model_dump(), backbone_sha256(built)],
                 "pictures": archive.fingerprint(),
                 "batches": [batch_size, views],
                 "compute": compute.model_dump(),
-                "device": {**describe_device(), "processes": process_count()},
             }
-            kept = Checkpoints(path=checkpoints / f"{process_rank()}.safetensors", key=run_key(facts))
+        )
+        require_same_inputs(inputs)
+        kept = None
+        if checkpoints is not None:
+            key = run_key({"inputs": inputs, "device": {**describe_device(), "processes": process_count()}})
+            kept = Checkpoints(path=checkpoints / f"{process_rank()}.safetensors", key=key)
         with memory_explained(
             f"a batch of {batch_size} pictures of {backbone.image_size_px} px",
-            remedy="set embed.batch_size, or backbone.image_size_px, to less",
+            remedy="set embed.batch_size, embed.views or backbone.image_size_px to less",
         ):
             made, earlier_s = _compute(
                 archive, built, batch_size=batch_size, views=views, compute=compute, checkpoints=kept
@@ -188,7 +191,9 @@ def _compute(
             bar.update(len(rows))
             done += len(rows)
             signal = stopped_by()
-            if checkpoints is not None and (signal or checkpoints.are_due()):
+            # Who has done its share of several waits for the others, and may be ended while it waits.
+            waits = process_count() > 1 and done == len(order)
+            if checkpoints is not None and (signal or waits or checkpoints.are_due()):
                 position = {"pictures": done, "seconds": earlier_s + time.perf_counter() - started_s}
                 so_far = torch.from_numpy(features[order[:done]])
                 checkpoints.save(Checkpoint(position=position, tensors={"features": so_far}))

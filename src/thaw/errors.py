@@ -17,7 +17,11 @@ class DataError(ThawError):
 
 
 class TrainingError(ThawError):
-    """Training cannot go on: a loss that is not finite, or too little memory."""
+    """Computing cannot go on: too little memory, a signal, another process that is gone."""
+
+
+class DivergedError(TrainingError):
+    """A loss is not finite."""
 
 
 def exit_code(main: Callable[[], None]) -> int:

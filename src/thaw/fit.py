@@ -25,7 +25,7 @@ from thaw.checkpoint import (
 )
 from thaw.collectives import average_statistics, from_first, sum_gradients, sum_numbers
 from thaw.dataset import LabelledPictures
-from thaw.errors import TrainingError
+from thaw.errors import DivergedError, TrainingError
 from thaw.feed import LAYERS, Feed, make_feed
 from thaw.images import PicturesFile
 from thaw.model import Classifier, require_blocks
@@ -88,7 +88,8 @@ def fit(
 
     Raises:
         ConfigError: a phase thaws more blocks than the backbone has; nothing has been trained then.
-        TrainingError: the loss is not finite, or SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
+        DivergedError: the loss is not finite; names the run, the phase, the epoch and the rate.
+        TrainingError: SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
     """
     for number, phase in enumerate(phases):
         require_blocks(model, phase, place=f"variants.{name.rpartition('-')[0]}.{number}.train")
@@ -244,6 +245,7 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
         if standing.batch % params.accumulate_batches == 0 or standing.batch * params.batch_size >= feed.pictures:
             run.step()
             step_sums = run.total(step_sums)
+            _require_finite(run, phase, step_sums)
             standing.sums += step_sums
             bar.update(step_sums.pictures)
             step_sums = Sums()
@@ -261,14 +263,19 @@ def _train_epoch(run: _Run, phase: Phase, feed: Feed, *, params: TrainingParams,
         val_accuracy=val.accuracy,
     )
     bar.set_postfix_str(f"val loss {epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.1%}")
-    if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.val_loss)):
-        raise TrainingError(
-            f"{run.name}: the loss is not finite in phase {epoch.phase + 1} ({phase.train}), epoch {epoch.epoch}; "
-            f"lower variants.{run.name.rpartition('-')[0]}.{epoch.phase}.lr, which is {phase.lr:g}"
-        )
+    _require_finite(run, phase, val)
     if standing.end_epoch(epoch):
         run.best_state = _copy_state(run.model)
     run.keep(epoch_ended=True)
+
+
+def _require_finite(run: _Run, phase: Phase, sums: Sums) -> None:
+    if not math.isfinite(sums.losses):
+        number, epoch = run.standing.phase, run.standing.epoch
+        raise DivergedError(
+            f"{run.name}: the loss is not finite in phase {number + 1} ({phase.train}), epoch {epoch}; "
+            f"lower variants.{run.name.rpartition('-')[0]}.{number}.lr, which is {phase.lr:g}"
+        )
 
 
 def _validate(run: _Run, feed: Feed) -> Sums:

@@ -121,9 +121,14 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def backbone_sha256(backbone: Backbone) -> str:
-    """One hash over names and bytes of all parameters and buffers: which backbone features belong to."""
+    """Which backbone features belong to, by `module_sha256`."""
+    return module_sha256(backbone.module)
+
+
+def module_sha256(module: nn.Module) -> str:
+    """One hash over names and bytes of all parameters and buffers."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.module.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(_bits(tensor).numpy().tobytes())
     return digest.hexdigest()

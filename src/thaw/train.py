@@ -13,7 +13,7 @@ from thaw import layout
 from thaw.atomic import new_file, new_folder, write_json
 from thaw.backbones import build_backbone
 from thaw.checkpoint import Checkpoints, run_key
-from thaw.collectives import joined
+from thaw.collectives import joined, require_same_inputs
 from thaw.dataset import read_assignment
 from thaw.device import (
     choose_device,
@@ -49,11 +49,11 @@ def train_cell(
     assignment, table = read_assignment(layout.SPLITS), read_features(layout.FEATURES)
     pretrained = build_backbone(backbone)
     table.require_made_by(pretrained)
-    classifier = Classifier(pretrained, classes=assignment.classes, seed=cell.seed).to(device)
+    classifier = Classifier(pretrained, classes=assignment.classes, seed=cell.seed)
     train = assignment.select("train", features=table, classes=assignment.classes)
     val = assignment.select("val", features=table, classes=assignment.classes)
     with PicturesFile(layout.PICTURES) as archive:
-        key = run_key(
+        inputs = run_key(
             {
                 "cell": cell,
                 "phases": [phase.model_dump() for phase in phases],
@@ -61,9 +61,10 @@ def train_cell(
                 "compute": compute.model_dump(),
                 "backbone": [backbone.model_dump(), table.backbone_sha256],
                 "data": [train.fingerprint(), val.fingerprint(), archive.fingerprint()],
-                "device": {**describe_device(), "processes": process_count()},
             }
         )
+        require_same_inputs(inputs)
+        key = run_key({"inputs": inputs, "device": {**describe_device(), "processes": process_count()}})
         checkpoints = Checkpoints(path=cell.checkpoint, key=key)
         with memory_explained(
             f"training on {training.batch_size} pictures of {backbone.image_size_px} px at once",
@@ -71,7 +72,7 @@ def train_cell(
             "backbone.image_size_px",
         ):
             result = fit(
-                classifier,
+                classifier.to(device),
                 phases,
                 name=str(cell),
                 train=train,

@@ -31,7 +31,7 @@ from thaw.processes import process_count
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 60.0
+EVERY_S = 20.0
 """Within an epoch a checkpoint is written so often; at the end of an epoch, always, but for the next constant."""
 
 WORK_PER_COST = 20

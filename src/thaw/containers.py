@@ -70,7 +70,9 @@ def archive_kind(path: Path, *, name: str | None = None) -> Literal["zip", "tar.
     if not path.exists():
         raise DataError(f"the archive {name} does not exist; correct data.path in params.yaml")
     if not path.is_file():
-        raise DataError(f"{name} is not a file; data.path in params.yaml must name a .zip or .tar.gz archive")
+        raise DataError(
+            f"{name} is not a file; name a .zip or .tar.gz archive (the pipeline reads data.path in params.yaml)"
+        )
     try:
         with path.open("rb") as file:
             start = file.read(4)

@@ -193,7 +193,9 @@ def _say_recommendation(comparison: Row) -> str:
         worse = [_loser(pair) for pair in comparison["pairs"] if pair["verdict"] == "real" and _winner(pair) == chosen]
         reason = f"it is better than {enumerate_words(worse)} beyond noise"
     costs = [
-        f"{name} takes {_times(ratio)} as long" if ratio >= 1 else f"it takes {_times(1 / ratio)} as long as {name}"
+        f"{name} takes {_times(ratio)} as long as {chosen}"
+        if ratio >= 1
+        else f"{chosen} takes {_times(1 / ratio)} as long as {name}"
         for name, ratio in ratios.items()
     ]
     return f"Recommended: {chosen}; {reason}. For one run, embedding included, {enumerate_words(costs)}."

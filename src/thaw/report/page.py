@@ -42,6 +42,7 @@ class Page:
     comparison: Mapping[str, Any]
     tables: Mapping[str, Table]
     backbone_lines: tuple[str, ...]
+    recipe_lines: tuple[str, ...]
     figures: Mapping[str, bytes]
     predictions: Mapping[str, tuple[str, Sequence[TileGroup]]]
     """Variant -> name of its first run, and that run's pictures."""
@@ -88,6 +89,7 @@ def build_page(
             _describe_backbone(row, first="random" if params.backbone.weights == "none" else "pretrained")
             for row in comparison["variants"]
         ),
+        recipe_lines=_describe_recipes(params),
         figures=figures,
         predictions={variant: (name, predictions[name]) for variant, name in first_runs.items()},
         sheets=sheets,
@@ -181,6 +183,17 @@ def _describe_setup(results: Results, comparison: Mapping[str, Any], params: Par
             f"(the median short side is {np.median(sides):.0f} px)."
         )
     return text
+
+
+def _describe_recipes(params: Params) -> tuple[str, ...]:
+    """The phases of each variant, and what all of them share."""
+    variants = (
+        f"{variant}: "
+        + ", then ".join(f"{p.train} at {p.lr:g} for {_count(p.epochs, 'epoch')} at most" for p in phases)
+        for variant, phases in params.variants.items()
+    )
+    knobs = params.training.model_dump() | params.compute.model_dump() | {"embed.views": params.embed.views}
+    return *variants, "all of them: " + ", ".join(f"{name} {value}" for name, value in knobs.items())
 
 
 def _find_given_test(results: Results, params: Params) -> str:

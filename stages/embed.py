@@ -9,7 +9,6 @@ Writes data/features.safetensors and data/cost/embed.json.
 import sys
 
 from thaw import layout
-from thaw.embed import embed_pictures
 from thaw.errors import exit_code
 from thaw.params import load_params
 from thaw.processes import relaunch
@@ -19,6 +18,9 @@ def main() -> None:
     """Run the stage."""
     relaunch()
     params = load_params()
+    # Here, since torch takes seconds to import: whoever relaunches, or stops the stage meanwhile, need not wait for it.
+    from thaw.embed import embed_pictures
+
     embed_pictures(
         backbone=params.backbone,
         batch_size=params.embed.batch_size,

@@ -66,6 +66,7 @@ RECIPES: dict[str, tuple[dict[str, object], tuple[Phase, ...]]] = {
     "all_lr_0.01": ({}, (thaw(0.01),)),
     "all_lr_0.01_no_warm_up": ({"warm_up_share": 0.0}, (thaw(0.01),)),
     "all_epochs_8": ({}, (thaw(0.0001, epochs=8),)),
+    "all_sgd_lr_0.001": ({"optimizer": "sgd"}, (thaw(0.001),)),
     "all_sgd_lr_0.01": ({"optimizer": "sgd"}, (thaw(0.01),)),
     "all_lr_0.001_decay_0.7": ({"block_lr_decay": 0.7}, (thaw(0.001),)),
     "all_smoothing_0.1": ({"label_smoothing": 0.1}, (thaw(0.0001),)),

@@ -84,7 +84,10 @@ def test_compiled_code_gives_the_same_bytes_each_time_it_is_compiled(tiny_projec
         "import torch; from test_embed import embed; from thaw.layout import FEATURES as path; "
         "from thaw.params import ComputeParams; compute = ComputeParams(precision='float32', compile=True); "
         "embed(compute=compute); made = path.read_bytes(); "
-        "torch.compiler.reset(); embed(compute=compute); assert path.read_bytes() == made"
+        "torch.compiler.reset(); embed(compute=compute); assert path.read_bytes() == made\n"
+        # What an earlier phase has compiled does not count against the limit of a later one.
+        "from thaw.device import compiled; torch._dynamo.config.recompile_limit = 1; layer = torch.nn.Linear(2, 2)\n"
+        "for batch_size in (1, 2, 3): compiled(layer)(torch.ones(batch_size, 2))"
     )
     paths, cache = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests"))), tiny_project / "inductor"
     environment = {**os.environ, "PYTHONPATH": paths, "TORCHINDUCTOR_CACHE_DIR": str(cache)}

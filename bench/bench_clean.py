@@ -1,9 +1,9 @@
-"""How fast clean and unzip are, and whether clean's memory grows with the number of pictures.
+"""How fast clean and unzip are, and whether clean's memory grows with the number of images.
 
     python bench/bench_clean.py [ARCHIVE]
 
 Every figure is a ratio of things measured one after the other in this run, or a peak memory. ARCHIVE is a ZIP file of
-labelled pictures; without one, the photos that lie beside the project. Where there are none, it says so and ends.
+labelled images; without one, the photos that lie beside the project. Where there are none, it says so and ends.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from thaw.archive import unpack_archive
-from thaw.clean import clean_pictures, count_cores
-from thaw.memory import process_peak_mib
+from thaw.compute.memory import process_peak_mib
+from thaw.data.clean import clean_images, count_cores
+from thaw.ingest.unpack import unpack_archive
 from thaw.params import load_params
 from vary_photos import PHOTOS, vary_photos
 
@@ -44,7 +44,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        folder = scratch / "pictures"
+        folder = scratch / "images"
         report_unzip(arguments.archive, folder, scratch)
         report_speed(folder, scratch)
         if not PHOTOS.is_file():
@@ -73,8 +73,8 @@ def report_speed(folder: Path, scratch: Path) -> None:
     cpu_ratio = (decoded_cpu_s - start_cpu_s) / (time.process_time() - decoded_cpu_s)
     cores = count_cores()
     print(
-        f"clean: {len(files) / clean_s:,.0f} pictures/s, {decode_s / cores / clean_s:.2f} x "
-        f"({len(files) / decode_s:,.0f} pictures/s decoded by Pillow alone on one core x {cores} cores)"
+        f"clean: {len(files) / clean_s:,.0f} images/s, {decode_s / cores / clean_s:.2f} x "
+        f"({len(files) / decode_s:,.0f} images/s decoded by Pillow alone on one core x {cores} cores)"
     )
     print(
         f"clean: Pillow's decoding takes {cpu_ratio:.2f} x the processor time of clean (also right on a busy machine)"
@@ -82,7 +82,7 @@ def report_speed(folder: Path, scratch: Path) -> None:
 
 
 def report_memory(scratch: Path) -> None:
-    """Clean few pictures and many, each in a process of its own."""
+    """Clean few images and many, each in a process of its own."""
     peaks_mib = []
     for count in (FEW, MANY):
         many = scratch / f"{count}"
@@ -94,7 +94,7 @@ def report_memory(scratch: Path) -> None:
         shutil.rmtree(many)
     few, many_mib = peaks_mib
     print(
-        f"clean: peak memory {few:.0f} MiB at {FEW:,} pictures, {many_mib:.0f} MiB at {MANY:,} ({many_mib / few:.2f} x)"
+        f"clean: peak memory {few:.0f} MiB at {FEW:,} images, {many_mib:.0f} MiB at {MANY:,} ({many_mib / few:.2f} x)"
     )
 
 
@@ -107,17 +107,17 @@ def print_peak_of_clean(folder: Path) -> None:
 
 def clean(folder: Path, scratch: Path) -> None:
     """Clean a folder as the stage does."""
-    clean_pictures(
+    clean_images(
         folder,
         params=PARAMS.clean,
         manifest=scratch / "manifest.csv",
-        pictures=scratch / "pictures.zip",
+        images=scratch / "images.zip",
         dropped=scratch / "dropped.zip",
     )
 
 
 def decode_with_pillow(paths: list[Path]) -> None:
-    """Decode each file to RGB on one core: the least that looking at pictures takes."""
+    """Decode each file to RGB on one core: the least that looking at images takes."""
     for path in paths:
         # The planted files do not decode.
         with suppress(OSError), Image.open(io.BytesIO(path.read_bytes())) as image:

@@ -19,23 +19,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from photos import LITE0_AT_224_PX, require_photos, seconds, write_small_pictures
-from thaw.backbones import build_backbone
-from thaw.batches import batches, centre_view, normalise
-from thaw.device import keep_freed_memory, make_deterministic
-from thaw.images import PicturesFile, Pixels
-from thaw.inference import fold_batch_norm, prepare_inference
+from photos import LITE0_AT_224_PX, require_photos, seconds, write_small_images
+from thaw.compute.determinism import make_deterministic
+from thaw.compute.memory import keep_freed_memory
+from thaw.data.decode import Pixels
+from thaw.data.image_zip import ImageZip
+from thaw.data.loader import batches
+from thaw.data.transforms import centre_view, normalise
+from thaw.network.backbones import build_backbone
+from thaw.network.fusion import fold_batch_norm, fuse_for_inference
 from thaw.params import FLOAT32, ComputeParams
 
 CPU = torch.device("cpu")
-PICTURES, BATCH_SIZE, ROUNDS, TURNS = 64, 32, 6, 2
+IMAGES, BATCH_SIZE, ROUNDS, TURNS = 64, 32, 6, 2
 BACKBONE = build_backbone(LITE0_AT_224_PX)
+
+
+def settle() -> None:
+    """Compute as the stages do."""
+    make_deterministic()
+    keep_freed_memory()
 
 
 def as_it_comes() -> Callable[[Tensor], Tensor]:
     """Eager torch with the layout that networks are built with."""
     module = BACKBONE.module.to(memory_format=torch.contiguous_format)
-    return lambda pictures: module(pictures.contiguous())
+    return lambda images: module(images.contiguous())
 
 
 def channels_last() -> Callable[[Tensor], Tensor]:
@@ -45,30 +54,26 @@ def channels_last() -> Callable[[Tensor], Tensor]:
 
 def kept_memory() -> Callable[[Tensor], Tensor]:
     """And freed memory stays with the process."""
-    make_deterministic()
-    keep_freed_memory()
+    settle()
     return BACKBONE.module
 
 
 def folded() -> Callable[[Tensor], Tensor]:
     """And BatchNorm is folded."""
-    make_deterministic()
-    keep_freed_memory()
+    settle()
     return fold_batch_norm(BACKBONE.module).to(memory_format=torch.channels_last)
 
 
 def fused() -> Callable[[Tensor], Tensor]:
     """And activations are fused: what `embed` does."""
-    make_deterministic()
-    keep_freed_memory()
-    return prepare_inference(BACKBONE.module, FLOAT32, CPU)
+    settle()
+    return fuse_for_inference(BACKBONE.module, FLOAT32, CPU)
 
 
 def compiled() -> Callable[[Tensor], Tensor]:
     """What `embed` does with compute.compile; compiling is not counted."""
-    make_deterministic()
-    keep_freed_memory()
-    return prepare_inference(BACKBONE.module, ComputeParams(compile=True), CPU)
+    settle()
+    return fuse_for_inference(BACKBONE.module, ComputeParams(compile=True), CPU)
 
 
 def openvino() -> Callable[[Tensor], Tensor]:
@@ -76,7 +81,7 @@ def openvino() -> Callable[[Tensor], Tensor]:
     import openvino
 
     converted = openvino.convert_model(BACKBONE.module, example_input=torch.zeros(2, 3, 224, 224))
-    # It takes the pictures as they lie in memory, channels last.
+    # It takes the images as they lie in memory, channels last.
     prepared = openvino.preprocess.PrePostProcessor(converted)
     prepared.input().tensor().set_layout(openvino.Layout("NHWC"))
     prepared.input().model().set_layout(openvino.Layout("NCHW"))
@@ -86,7 +91,7 @@ def openvino() -> Callable[[Tensor], Tensor]:
         "PERFORMANCE_HINT": "LATENCY",
     }
     model = openvino.compile_model(prepared.build(), "CPU", options)
-    return lambda pictures: torch.from_numpy(model(pictures.permute(0, 2, 3, 1).numpy())[0])
+    return lambda images: torch.from_numpy(model(images.permute(0, 2, 3, 1).numpy())[0])
 
 
 STEPS = {
@@ -116,31 +121,31 @@ def main() -> None:
         print("bench_embed: OpenVINO is missing; pip install -r bench/requirements.txt")
         steps.remove("OpenVINO")
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = Path(scratch) / "pictures.zip"
-        write_small_pictures(pictures, count=PICTURES, side_px=256)
+        images = Path(scratch) / "images.zip"
+        write_small_images(images, count=IMAGES, side_px=256)
         # In turns, so that a busy machine slows all.
-        turns = [{step: measure_apart(step, pictures) for step in steps} for _ in range(TURNS)]
+        turns = [{step: measure_apart(step, images) for step in steps} for _ in range(TURNS)]
     best = {step: [max(speeds) for speeds in zip(*(turn[step] for turn in turns), strict=True)] for step in steps}
     reference = best.get("OpenVINO", [float("nan"), float("nan")])
-    print(f"{'EfficientNet-Lite0, 224 px':30} {'pictures/s':>10} {'x OpenVINO':>11}", end="")
+    print(f"{'EfficientNet-Lite0, 224 px':30} {'images/s':>10} {'x OpenVINO':>11}", end="")
     print(f" {'with decoding':>14} {'x OpenVINO':>11}")
     for step, speeds in best.items():
         cells = (f"{speed:10.1f} {speed / other:11.2f}" for speed, other in zip(speeds, reference, strict=True))
         print(f"{step:30}", "    ".join(cells))
 
 
-def measure_apart(step: str, pictures: Path) -> tuple[float, float]:
+def measure_apart(step: str, images: Path) -> tuple[float, float]:
     """Measure a step in a process of its own."""
-    command = [sys.executable, __file__, "--measure", step, str(pictures)]
+    command = [sys.executable, __file__, "--measure", step, str(images)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     in_memory, decoding = printed.split()
     return float(in_memory), float(decoding)
 
 
-def measure(forward: Callable[[Tensor], Tensor], pictures: Path) -> tuple[float, float]:
-    """Pictures per second: of the fastest batch in memory, and of the fastest round of reading and decoding too."""
-    with PicturesFile(pictures) as archive, torch.inference_mode():
-        paths = archive.paths[:PICTURES]
+def measure(forward: Callable[[Tensor], Tensor], images: Path) -> tuple[float, float]:
+    """Images per second: of the fastest batch in memory, and of the fastest round of reading and decoding too."""
+    with ImageZip(images) as archive, torch.inference_mode():
+        paths = archive.paths[:IMAGES]
 
         def view(index: int) -> Pixels:
             return centre_view(archive.read_pixels(paths[index]), BACKBONE.preprocessing)

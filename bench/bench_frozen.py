@@ -4,7 +4,7 @@
 
 EfficientNet-Lite0 at 224 px, the same photos, centre views, head, batches, optimiser and 10 epochs, each with its
 validation. The usual loop is torch's DataLoader with a worker a core and the frozen backbone in eager mode, as people
-write it. Its epochs cost the same each, so it is timed on some pictures of one epoch and the rest is reckoned;
+write it. Its epochs cost the same each, so it is timed on some images of one epoch and the rest is reckoned;
 --whole runs it to its end (10 minutes or more on 2 cores) and compares the accuracies.
 """
 
@@ -17,26 +17,29 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from photos import LITE0_AT_224_PX, PARAMS, clean_and_split, require_photos, seconds, select_without_features
-from thaw.backbones import build_backbone
-from thaw.batches import centre_view, normalise
-from thaw.dataset import LabelledPictures, read_assignment
-from thaw.device import keep_freed_memory
-from thaw.embed import embed_pictures, read_features
-from thaw.fit import fit
-from thaw.images import PicturesFile
-from thaw.model import Classifier
+from thaw.compute.memory import keep_freed_memory
+from thaw.data.features import LabelledImages, read_features, select_split
+from thaw.data.image_zip import ImageZip
+from thaw.data.splits_csv import read_splits
+from thaw.data.transforms import centre_view, normalise
+from thaw.network.backbones import build_backbone
+from thaw.network.classifier import Classifier
 from thaw.params import Phase
-from thaw.recipe import build_optimizer, warm_up_and_cosine
+from thaw.paths import Cell
+from thaw.training.embed import embed_images
+from thaw.training.inputs import TrainingData
+from thaw.training.loop import fit
+from thaw.training.optim import build_optimizer, warmup_cosine
 
 CPU = torch.device("cpu")
 PHASE = Phase(train="head", epochs=10, lr=0.001)
-TIMED_PICTURES = 256
+TIMED_IMAGES = 256
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
     """A split as torch's DataLoader wants it."""
 
-    def __init__(self, archive: PicturesFile, split: LabelledPictures, model: Classifier) -> None:
+    def __init__(self, archive: ImageZip, split: LabelledImages, model: Classifier) -> None:
         self.archive, self.split, self.preprocessing = archive, split, model.preprocessing
 
     def __len__(self) -> int:
@@ -55,21 +58,21 @@ def main() -> None:
     require_photos()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        pictures, assignment = clean_and_split(scratch)
-        counts = {split: assignment.splits.count(split) for split in ("train", "val")}
-        with PicturesFile(pictures) as archive:
-            count = None if whole else TIMED_PICTURES
-            train = select_without_features(assignment, "train", count=count)
-            val = select_without_features(assignment, "val", count=count)
+        images, splits = clean_and_split(scratch)
+        counts = {split: splits.splits.count(split) for split in ("train", "val")}
+        with ImageZip(images) as archive:
+            count = None if whole else TIMED_IMAGES
+            train = select_without_features(splits, "train", count=count)
+            val = select_without_features(splits, "val", count=count)
             # First: memory that our own way keeps would make it faster.
             usual_s, usual_accuracy = run_usual_loop(archive, train, val, epochs=PHASE.epochs if whole else 1)
             if not whole:
                 usual_s *= PHASE.epochs * sum(counts.values()) / (len(train.paths) + len(val.paths))
             keep_freed_memory()
             features = scratch / "features.safetensors"
-            embed_s = seconds(lambda: embed(pictures, features))
+            embed_s = seconds(lambda: embed(images, features))
             head_s, accuracy = run_frozen_variant(archive, features, scratch / "splits.csv")
-    how = "" if whole else f" (reckoned from {len(train.paths)} + {len(val.paths)} pictures of one epoch)"
+    how = "" if whole else f" (reckoned from {len(train.paths)} + {len(val.paths)} images of one epoch)"
     print(f"{counts['train']:,} + {counts['val']:,} photos, {PHASE.epochs} epochs, EfficientNet-Lite0 at 224 px")
     print(f"usual loop{how}: {usual_s:.0f} s")
     print(f"thaw, first run: {embed_s:.1f} s for the features of all splits, {head_s:.2f} s of training")
@@ -79,37 +82,37 @@ def main() -> None:
     print(f"validation accuracy: {accuracy:.1%}" + (f", usual loop {usual_accuracy:.1%}" if whole else ""))
 
 
-def embed(pictures: Path, features: Path) -> None:
+def embed(images: Path, features: Path) -> None:
     """What the stage `embed` does."""
-    embed_pictures(
+    embed_images(
         backbone=LITE0_AT_224_PX,
-        batch_size=PARAMS.embed.batch_size,
-        pictures=pictures,
+        embed=PARAMS.embed,
+        images=images,
         features=features,
         cost=features.with_suffix(".json"),
     )
 
 
-def run_frozen_variant(archive: PicturesFile, features: Path, splits: Path) -> tuple[float, float]:
+def run_frozen_variant(archive: ImageZip, features: Path, splits: Path) -> tuple[float, float]:
     """Seconds of a head phase, and the validation accuracy of its last epoch."""
-    assignment, table = read_assignment(splits), read_features(features)
+    table_of_splits, table = read_splits(splits), read_features(features)
     model = new_model()
-    train, val = (assignment.select(split, features=table, classes=assignment.classes) for split in ("train", "val"))
+    train, val = (
+        select_split(split, splits=table_of_splits, features=table, classes=table_of_splits.classes)
+        for split in ("train", "val")
+    )
     result = fit(
         model,
         [PHASE],
-        name="frozen-0",
-        train=train,
-        val=val,
-        pictures=archive,
+        cell=Cell("frozen", 0),
+        data=TrainingData(train=train, val=val, images=archive),
         params=PARAMS.training.model_copy(update={"patience_epochs": PHASE.epochs}),
-        seed=0,
     )
-    return result.costs[0].seconds, result.epochs[-1].val_accuracy
+    return result.costs[0].seconds, result.history.epochs[-1].val_accuracy
 
 
 def run_usual_loop(
-    archive: PicturesFile, train: LabelledPictures, val: LabelledPictures, *, epochs: int
+    archive: ImageZip, train: LabelledImages, val: LabelledImages, *, epochs: int
 ) -> tuple[float, float]:
     """Seconds of the loop, and its last validation accuracy."""
     torch.manual_seed(0)
@@ -126,22 +129,22 @@ def run_usual_loop(
         for split in (train, val)
     ]
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, warm_up_and_cosine(PHASE.epochs * len(loaders[0]), warm_up_share=PARAMS.training.warm_up_share)
+        optimizer, warmup_cosine(PHASE.epochs * len(loaders[0]), warmup_ratio=PARAMS.training.warmup_ratio)
     )
     model.eval()
     accuracies: list[float] = []
 
     def run_epoch() -> None:
-        for pictures, labels in loaders[0]:
+        for images, labels in loaders[0]:
             with torch.no_grad():
-                made = model.backbone(pictures)
+                made = model.backbone(images)
             optimizer.zero_grad()
             nn.functional.cross_entropy(model.head(made), labels).backward()
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            hits = sum(int((model(pictures).argmax(dim=1) == labels).sum()) for pictures, labels in loaders[1])
-        accuracies.append(hits / len(val.paths))
+            correct = sum(int((model(images).argmax(dim=1) == labels).sum()) for images, labels in loaders[1])
+        accuracies.append(correct / len(val.paths))
 
     took_s = sum(seconds(run_epoch) for _ in range(epochs))
     return took_s, accuracies[-1]

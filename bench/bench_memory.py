@@ -1,9 +1,9 @@
-"""Whether the memory of embed and train grows with the number of pictures.
+"""Whether the memory of embed and train grows with the number of images.
 
     python bench/bench_memory.py
 
-Each row is a process of its own: the stage's function on a small network at 32 px, of few pictures and of many. Only
-the features themselves may grow (576 float32 a picture): in `train` once as they are read, and once divided into
+Each row is a process of its own: the stage's function on a small network at 32 px, of few images and of many. Only
+the features themselves may grow (576 float32 an image): in `train` once as they are read, and once divided into
 splits.
 """
 
@@ -14,13 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from photos import PARAMS, require_photos, write_small_pictures, write_splits
-from thaw import layout
-from thaw.embed import embed_pictures
-from thaw.layout import Cell
-from thaw.memory import process_peak_mib
+from photos import PARAMS, require_photos, write_small_images, write_splits
+from thaw import paths
+from thaw.compute.memory import process_peak_mib
 from thaw.params import BackboneParams, Phase
-from thaw.train import train_cell
+from thaw.paths import Cell
+from thaw.training.embed import embed_images
+from thaw.training.train import train_cell
 
 FEW, MANY = 2_000, 20_000
 SMALL = BackboneParams(name="mobilenet_v3_small", weights="none", blocks=None, image_size_px=32)
@@ -40,7 +40,7 @@ def main() -> None:
     require_photos()
     peaks_mib = {count: measure(count) for count in (FEW, MANY)}
     grown_features_mib = (MANY - FEW) * FEATURES_BYTES / 2**20
-    print(f"peak MiB {f'{FEW:,} pictures':>16} {f'{MANY:,} pictures':>16} {'grown by':>9} {'features':>9}")
+    print(f"peak MiB {f'{FEW:,} images':>16} {f'{MANY:,} images':>16} {'grown by':>9} {'features':>9}")
     for stage in STAGES:
         few, many = peaks_mib[FEW][stage], peaks_mib[MANY][stage]
         print(f"{stage:8} {few:16.0f} {many:16.0f} {many - few:9.0f} {grown_features_mib:9.0f}")
@@ -50,9 +50,9 @@ def measure(count: int) -> dict[str, float]:
     """The peak of each stage, in MiB."""
     with tempfile.TemporaryDirectory() as name:
         project = Path(name)
-        (project / layout.PICTURES).parent.mkdir(parents=True)
-        write_small_pictures(project / layout.PICTURES, count=count, side_px=48)
-        write_splits(project / layout.PICTURES, project / layout.SPLITS)
+        (project / paths.IMAGES).parent.mkdir(parents=True)
+        write_small_images(project / paths.IMAGES, count=count, side_px=48)
+        write_splits(project / paths.IMAGES, project / paths.SPLITS)
         return {stage: measure_peak(stage, project) for stage in STAGES}
 
 
@@ -65,18 +65,25 @@ def measure_peak(stage: str, project: Path) -> float:
 
 def embed() -> None:
     """What the stage `embed` does."""
-    embed_pictures(
+    embed_images(
         backbone=SMALL,
-        batch_size=PARAMS.embed.batch_size,
-        pictures=layout.PICTURES,
-        features=layout.FEATURES,
-        cost=layout.EMBED_COST,
+        embed=PARAMS.embed,
+        images=paths.IMAGES,
+        features=paths.FEATURES,
+        cost=paths.EMBED_COST,
     )
 
 
 def train() -> None:
     """What the stage `train` does, with a head phase and an `all` phase."""
-    train_cell(Cell("two_stage", 0), phases=PHASES, backbone=SMALL, training=PARAMS.training)
+    train_cell(
+        Cell("two_stage", 0),
+        candidates=[PHASES],
+        backbone=SMALL,
+        storage=PARAMS.clean.storage,
+        val=PARAMS.split.val,
+        training=PARAMS.training,
+    )
 
 
 STAGES = {"embed": embed, "train": train}

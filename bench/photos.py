@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thaw.archive import unpack_archive
-from thaw.clean import clean_pictures
-from thaw.dataset import Assignment, LabelledPictures, read_assignment
-from thaw.images import PicturesFile
+from thaw.data.clean import clean_images
+from thaw.data.features import LabelledImages
+from thaw.data.image_zip import ImageZip
+from thaw.data.split import split_images
+from thaw.data.splits_csv import SplitTable, read_splits
+from thaw.ingest.unpack import unpack_archive
 from thaw.params import BackboneParams, load_params
-from thaw.split import split_pictures
 from vary_photos import PHOTOS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,23 +31,23 @@ def require_photos() -> None:
         sys.exit()
 
 
-def clean_and_split(scratch: Path) -> tuple[Path, Assignment]:
-    """Clean and split the photos as the stages do: pictures.zip and the assignment."""
-    folder, manifest, pictures = scratch / "pictures", scratch / "manifest.csv", scratch / "pictures.zip"
+def clean_and_split(scratch: Path) -> tuple[Path, SplitTable]:
+    """Clean and split the photos as the stages do: images.zip and the splits."""
+    folder, manifest, images = scratch / "images", scratch / "manifest.csv", scratch / "images.zip"
     unpack_archive(PHOTOS, folder, limits=PARAMS.unzip)
-    clean_pictures(
+    clean_images(
         folder,
         params=PARAMS.clean,
         manifest=manifest,
-        pictures=pictures,
+        images=images,
         dropped=scratch / "dropped.zip",
     )
-    split_pictures(manifest, scratch / "splits.csv", params=PARAMS.split)
-    return pictures, read_assignment(scratch / "splits.csv")
+    split_images(manifest, scratch / "splits.csv", params=PARAMS.split)
+    return images, read_splits(scratch / "splits.csv")
 
 
-def write_small_pictures(destination: Path, *, count: int, side_px: int) -> None:
-    """An archive of `count` small pictures, as `clean` would write it: 64 real photos shrunk, again and again."""
+def write_small_images(destination: Path, *, count: int, side_px: int) -> None:
+    """An archive of `count` small images, as `clean` would write it: 64 real photos shrunk, again and again."""
     with zipfile.ZipFile(PHOTOS) as archive:
         # The planted faults have longer names.
         names = [name for name in sorted(archive.namelist()) if len(Path(name).stem) <= 4][:64]
@@ -64,22 +65,22 @@ def _shrink(data: bytes, side_px: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_splits(pictures: Path, destination: Path) -> None:
-    """A splits.csv for an archive: of five pictures one to val, one to test; a picture's folder is its label."""
-    with PicturesFile(pictures) as archive:
+def write_splits(images: Path, destination: Path) -> None:
+    """A splits.csv for an archive: of five images one to val, one to test; an image's folder is its label."""
+    with ImageZip(images) as archive:
         rows = [
-            f"{path},{Path(path).parent.name},{('val', 'test', 'train', 'train', 'train')[number % 5]}"
+            f"{path},{Path(path).parent.name},{('val', 'test', 'train', 'train', 'train')[number % 5]},{path}"
             for number, path in enumerate(archive.paths)
         ]
-    destination.write_text("\n".join(["path,label,split", *rows, ""]), encoding="utf-8")
+    destination.write_text("\n".join(["path,label,split,group", *rows, ""]), encoding="utf-8")
 
 
-def select_without_features(assignment: Assignment, split: str, *, count: int | None = None) -> LabelledPictures:
-    """The first `count` pictures of a split, or all, for phases that read no features."""
-    rows = [row for row, name in enumerate(assignment.splits) if name == split][:count]
-    return LabelledPictures(
-        paths=tuple(assignment.paths[row] for row in rows),
-        labels=np.array([assignment.classes.index(assignment.labels[row]) for row in rows], np.int64),
+def select_without_features(splits: SplitTable, split: str, *, count: int | None = None) -> LabelledImages:
+    """The first `count` images of a split, or all, for phases that read no features."""
+    rows = [row for row, name in enumerate(splits.splits) if name == split][:count]
+    return LabelledImages(
+        paths=tuple(splits.paths[row] for row in rows),
+        labels=np.array([splits.classes.index(splits.labels[row]) for row in rows], np.int64),
         views=np.zeros((len(rows), 1, 1), np.float32),
     )
 

@@ -1,9 +1,9 @@
-"""Make an archive of as many pictures as you like from the photos that lie beside the project.
+"""Make an archive of as many images as you like from the photos that lie beside the project.
 
     python bench/vary_photos.py COUNT ARCHIVE.zip
 
 Each photo is taken again and again, cut at random, mirrored every other time, and encoded anew: a set as large as the
-real one, with files like the real ones, that never has to be stored. The same COUNT gives the same pictures.
+real one, with files like the real ones, that never has to be stored. The same COUNT gives the same images.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from thaw.clean import count_cores
-from thaw.images import FORMATS
-from thaw.progress import progress
+from thaw.data.clean import count_cores
+from thaw.data.decode import FORMATS
+from thaw.utils.progress import progress
 
 # Here, and not beside the other benchmarks' helpers: those import torch, which would blur what clean needs of memory.
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cats_vs_dogs_2002.zip"

@@ -9,16 +9,17 @@ Writes data/code/STAGE.txt.
 import sys
 from pathlib import Path
 
-from thaw.code import list_code
+from thaw import paths
 from thaw.errors import exit_code
+from thaw.ingest.sources import check_source
 from thaw.params import load_params
-from thaw.sources import check_source
+from thaw.utils.code_closure import list_code
 
 
 def main() -> None:
     """Run the stage."""
     check_source(load_params().data)
-    list_code(Path("stages"), Path("data/code"))
+    list_code(Path("stages"), paths.CODE_LISTS, package=Path("src/thaw"))
 
 
 if __name__ == "__main__":

@@ -1,34 +1,35 @@
-"""Decode every file; say of each whether it is kept and why; pack the kept pictures.
+"""Decode every file; say of each whether it is kept and why; pack the kept images.
 
     python stages/clean.py
 
-Reads data/pictures/, or unpacks data/raw/archive again if the folder is not what data/pictures.sha256 says.
-Writes data/clean/manifest.csv, data/clean/pictures.zip and data/clean/dropped.zip.
+Reads data/images/, or unpacks data/raw/archive again if the folder is not what data/images.sha256 says.
+Writes data/clean/manifest.csv, data/clean/images.zip and data/clean/dropped.zip.
 """
 
 import sys
 
-from thaw import layout
-from thaw.clean import clean_pictures
+from thaw import paths
+from thaw.data.clean import clean_images
+from thaw.data.manifest import read_manifest, summarise
 from thaw.errors import exit_code
-from thaw.listing import hash_file, restore_folder
-from thaw.manifest import read_manifest, summarise
+from thaw.ingest.checksums import restore_folder
 from thaw.params import load_params
+from thaw.utils.hashing import sha256_of
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    restore_folder(layout.PICTURES_FOLDER, archive=layout.ARCHIVE, listing=layout.LISTING, limits=params.unzip)
-    clean_pictures(
-        layout.PICTURES_FOLDER,
+    restore_folder(paths.IMAGES_FOLDER, archive=paths.ARCHIVE, checksums=paths.CHECKSUMS, limits=params.unzip)
+    clean_images(
+        paths.IMAGES_FOLDER,
         params=params.clean,
-        manifest=layout.MANIFEST,
-        pictures=layout.PICTURES,
-        dropped=layout.DROPPED,
-        archive_sha256=hash_file(layout.ARCHIVE),
+        manifest=paths.MANIFEST,
+        images=paths.IMAGES,
+        dropped=paths.DROPPED,
+        archive_sha256=sha256_of(paths.ARCHIVE),
     )
-    print(summarise(read_manifest(layout.MANIFEST)))
+    print(summarise(read_manifest(paths.MANIFEST)))
 
 
 if __name__ == "__main__":

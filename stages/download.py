@@ -1,4 +1,4 @@
-"""Get the archive of pictures from where `data.source` says.
+"""Get the archive of images from where `data.source` says.
 
     python stages/download.py
 
@@ -8,16 +8,16 @@ Writes data/raw/archive.
 
 import sys
 
-from thaw import layout
+from thaw import paths
 from thaw.errors import exit_code
+from thaw.ingest.sources import fetch_archive
 from thaw.params import load_params
-from thaw.sources import fetch_archive
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    fetch_archive(layout.ARCHIVE, data=params.data, sample=params.sample)
+    fetch_archive(paths.ARCHIVE, data=params.data, sample=params.sample)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Compute the features that the frozen backbone makes of every picture.
+"""Compute the features that the frozen backbone makes of every image.
 
     python stages/embed.py
 
-Reads data/clean/pictures.zip.
+Reads data/clean/images.zip.
 Writes data/features.safetensors and data/cost/embed.json.
 """
 
 import sys
 
-from thaw import layout
+from thaw import paths
 from thaw.errors import exit_code
 from thaw.params import load_params
-from thaw.processes import relaunch
+from thaw.utils.ranks import relaunch
 
 
 def main() -> None:
@@ -19,17 +19,16 @@ def main() -> None:
     relaunch()
     params = load_params()
     # Here, since torch takes seconds to import: whoever relaunches, or stops the stage meanwhile, need not wait for it.
-    from thaw.embed import embed_pictures
+    from thaw.training.embed import embed_images
 
-    embed_pictures(
+    embed_images(
         backbone=params.backbone,
-        batch_size=params.embed.batch_size,
-        views=params.embed.views,
+        embed=params.embed,
         compute=params.compute,
-        pictures=layout.PICTURES,
-        features=layout.FEATURES,
-        cost=layout.EMBED_COST,
-        checkpoints=layout.EMBED_CHECKPOINTS,
+        images=paths.IMAGES,
+        features=paths.FEATURES,
+        cost=paths.EMBED_COST,
+        checkpoints=paths.EMBED_CHECKPOINTS,
     )
 
 

@@ -2,17 +2,17 @@
 
     python stages/evaluate.py VARIANT SEED
 
-Reads data/models/VARIANT-SEED/, data/clean/pictures.zip, data/splits.csv and data/features.safetensors.
+Reads data/models/VARIANT-SEED/, data/clean/images.zip, data/splits.csv and data/features.safetensors.
 Writes data/predictions/VARIANT-SEED.csv and reports/metrics/VARIANT-SEED.json.
 """
 
 import sys
 
 from thaw.errors import exit_code
-from thaw.layout import parse_cell
-from thaw.mirror import mirrored
 from thaw.params import load_params
-from thaw.processes import relaunch
+from thaw.paths import parse_cell
+from thaw.tracking.background import synced_in_background
+from thaw.utils.ranks import relaunch
 
 
 def main() -> None:
@@ -20,9 +20,9 @@ def main() -> None:
     relaunch()
     params = load_params()
     cell = parse_cell(sys.argv[1:], params)
-    with mirrored(cell, through="evaluate"):
+    with synced_in_background(cell, through="evaluate"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
-        from thaw.evaluate import evaluate_cell
+        from thaw.evaluation.evaluate import evaluate_cell
 
         evaluate_cell(cell, batch_size=params.embed.batch_size, compute=params.compute)
 

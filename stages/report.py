@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from thaw.errors import exit_code
-from thaw.layout import all_cells
 from thaw.params import load_params
-from thaw.report import write_report
-from thaw.tracking import mirror_cell
+from thaw.paths import all_cells
+from thaw.report.build import write_report
+from thaw.tracking.mlflow_runs import sync_cell
 
 
 def main() -> None:
@@ -21,11 +21,11 @@ def main() -> None:
     params = load_params()
     cells = all_cells(params)
     experiment = params.tracking.experiment
-    run_ids = {str(cell): mirror_cell(cell, experiment=experiment, through="evaluate") for cell in cells}
+    run_ids = {str(cell): sync_cell(cell, experiment=experiment, through="evaluate") for cell in cells}
     write_report(Path(), params=params, run_ids=run_ids)
     for cell in cells:
-        mirror_cell(cell, experiment=experiment, through="report")
-    print("The report: reports/comparison.md, and with all pictures reports/comparison.html")
+        sync_cell(cell, experiment=experiment, through="report")
+    print("The report: reports/comparison.md, and with all images reports/comparison.html")
 
 
 if __name__ == "__main__":

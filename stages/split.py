@@ -1,4 +1,4 @@
-"""Divide the kept pictures into train, val and test; duplicates stay together.
+"""Divide the kept images into train, val and test; duplicates stay together.
 
     python stages/split.py
 
@@ -8,17 +8,18 @@ Writes data/splits.csv.
 
 import sys
 
-from thaw import layout
+from thaw import paths
+from thaw.data.split import split_images
+from thaw.data.splits_csv import summarise_splits
 from thaw.errors import exit_code
 from thaw.params import load_params
-from thaw.split import split_pictures, summarise_splits
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    split_pictures(layout.MANIFEST, layout.SPLITS, params=params.split)
-    print(summarise_splits(layout.SPLITS))
+    split_images(paths.MANIFEST, paths.SPLITS, params=params.split)
+    print(summarise_splits(paths.SPLITS))
 
 
 if __name__ == "__main__":

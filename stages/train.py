@@ -2,17 +2,17 @@
 
     python stages/train.py VARIANT SEED
 
-Reads data/clean/pictures.zip, data/splits.csv and data/features.safetensors.
+Reads data/clean/images.zip, data/splits.csv and data/features.safetensors.
 Writes data/models/VARIANT-SEED/, data/history/VARIANT-SEED.csv and data/cost/VARIANT-SEED.json.
 """
 
 import sys
 
 from thaw.errors import exit_code
-from thaw.layout import parse_cell
-from thaw.mirror import mirrored
-from thaw.params import load_params
-from thaw.processes import relaunch
+from thaw.params import list_candidates, load_params
+from thaw.paths import parse_cell
+from thaw.tracking.background import synced_in_background
+from thaw.utils.ranks import relaunch
 
 
 def main() -> None:
@@ -20,14 +20,16 @@ def main() -> None:
     relaunch()
     params = load_params()
     cell = parse_cell(sys.argv[1:], params)
-    with mirrored(cell, through="train"):
+    with synced_in_background(cell, through="train"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
-        from thaw.train import train_cell
+        from thaw.training.train import train_cell
 
         train_cell(
             cell,
-            phases=params.variants[cell.variant],
+            candidates=list_candidates(params.variants[cell.variant]),
             backbone=params.backbone,
+            storage=params.clean.storage,
+            val=params.split.val,
             training=params.training,
             compute=params.compute,
         )

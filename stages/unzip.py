@@ -3,23 +3,23 @@
     python stages/unzip.py
 
 Reads data/raw/archive.
-Writes data/pictures/, which DVC leaves alone, and data/pictures.sha256, which it watches.
+Writes data/images/, which DVC leaves alone, and data/images.sha256, which it watches.
 """
 
 import sys
 
-from thaw import layout
-from thaw.archive import unpack_archive
+from thaw import paths
 from thaw.errors import exit_code
-from thaw.listing import write_listing
+from thaw.ingest.checksums import write_checksums
+from thaw.ingest.unpack import unpack_archive
 from thaw.params import load_params
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    unpack_archive(layout.ARCHIVE, layout.PICTURES_FOLDER, limits=params.unzip)
-    write_listing(layout.PICTURES_FOLDER, layout.LISTING)
+    unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=params.unzip)
+    write_checksums(paths.IMAGES_FOLDER, paths.CHECKSUMS)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,56 @@
-"""What tests share: real pictures, where they are to be had, and a project small enough to train in a second."""
+"""What tests share: real images, where they are to be had, and a project small enough to train in a second."""
 
-import csv
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
+from pydantic import BaseModel
 
-from thaw import layout
-from thaw.params import BackboneParams, Params, TrainingParams, load_params
+from thaw import paths
+from thaw.data.splits_csv import write_splits
+from thaw.params import (
+    AdamWParams,
+    BackboneParams,
+    EmbedParams,
+    Params,
+    StorageParams,
+    TrainingParams,
+    load_params,
+)
+from thaw.training.embed import embed_images
 
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY_BACKBONE = BackboneParams(name="mobilenet_v3_small", weights="none", blocks=2, image_size_px=32)
+TINY_EMBED = EmbedParams(batch_size=8, views=1)
+TINY_STORAGE = StorageParams(side_px=512, max_pixels=100_000_000)
 TINY_TRAINING = TrainingParams(
     batch_size=4,
-    accumulate_batches=1,
-    optimizer="adamw",
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=0.01,
-    warm_up_share=0.1,
-    block_lr_decay=1.0,
+    grad_accum_steps=1,
+    optimizer=AdamWParams(),
+    warmup_ratio=0.1,
+    layer_decay=1.0,
     label_smoothing=0.0,
     mixup_alpha=0.0,
     patience_epochs=5,
     batch_norm="frozen_stats",
 )
+
+
+AnySource = TypeVar("AnySource", bound=BaseModel)
+
+
+def load_source(kind: type[AnySource]) -> AnySource:
+    """The section `data` of params.yaml with another `data.source`: `load_source(KaggleSource)`."""
+    section = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
+    section["source"] = kind.model_fields["source"].default
+    return kind.model_validate({key: section[key] for key in kind.model_fields})
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +70,12 @@ def default_params() -> Params:
 
 @pytest.fixture
 def tiny_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with 24 cleaned and split pictures: bluish ones called Cat, reddish ones called Dog."""
+    """The current folder, with 24 cleaned and split images: bluish ones called Cat, reddish ones called Dog."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    layout.PICTURES.parent.mkdir(parents=True)
+    paths.IMAGES.parent.mkdir(parents=True)
     rows = []
-    with zipfile.ZipFile(layout.PICTURES, "w") as archive:
+    with zipfile.ZipFile(paths.IMAGES, "w") as archive:
         for index in range(24):
             label = ("Cat", "Dog")[index % 2]
             pixels = random.integers(0, 160, (40, 48, 3), np.uint8)
@@ -62,9 +84,29 @@ def tiny_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(pixels).save(buffer, "PNG")
             path = f"{label}/{index:02}.png"
             archive.writestr(path, buffer.getvalue())
-            rows.append({"path": path, "label": label, "split": ("train", "train", "val", "test")[index // 2 % 4]})
-    with layout.SPLITS.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=["path", "label", "split"])
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: row["path"]))
+            split = ("train", "train", "val", "test")[index // 2 % 4]
+            rows.append((path, label, split, path))
+    write_splits(paths.SPLITS, sorted(rows))
     return tmp_path
+
+
+def embed_tiny() -> None:
+    """Write the features of `tiny_project`'s images, as TINY_BACKBONE makes them, and what they cost."""
+    embed_images(
+        backbone=TINY_BACKBONE,
+        embed=TINY_EMBED,
+        images=paths.IMAGES,
+        features=paths.FEATURES,
+        cost=paths.EMBED_COST,
+    )
+
+
+@pytest.fixture
+def as_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """A function that makes this process the one of a rank among so many, to all that asks for its rank."""
+
+    def become(rank: int, count: int) -> None:
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(count))
+
+    return become

@@ -1,9 +1,13 @@
-"""The walls: modules import only what stands above them, and dvc.yaml names all that a stage depends on."""
+"""The walls: packages import only what stands above them, and dvc.yaml names all that a stage depends on.
+
+Run with `pytest tests/test_architecture.py`.
+"""
 
 import ast
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +15,29 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from thaw.code import files_of, imported_rooms, list_code, rooms_under
+from thaw import paths
+from thaw.utils import code_closure
+from thaw.utils.code_closure import PACKAGE, closure_of, closure_sha256, imported_modules, list_code
 
-PACKAGE = ROOT / "src" / "thaw"
+LAYERS = (
+    "errors", "params", "paths", "utils", "compute", "sample", "ingest", "data",
+    "network", "training", "evaluation", "tracking", "report", "cli",
+)  # fmt: skip
+"""Modules and packages of src/thaw in the order of the data: each imports only what stands before it."""
 
-READING_ORDER = """
-errors processes memory params atomic progress layout code
-sample containers addresses download kaggle_source sources cifar archive listing
-images manifest duplicates known clean split
-device collectives checkpoint weights backbones catalogue
-model batches inference embed dataset outline feed recipe standing fit train
-metrics evaluate mirror tracking report predict cli
-""".split()  # noqa: SIM905
+UTILS = {
+    "atomic", "code_closure", "dvc_lock", "hashing", "progress", "random_streams", "ranks", "records",
+    "signals", "zips",
+}  # fmt: skip
+"""All that may stand in utils/: a new module belongs into a package with a subject."""
+
+MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
 
 @pytest.fixture(autouse=True)
 def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The paths of `thaw.code` are relative to the project's root."""
+    """The lists of code name files relative to the project's root."""
     monkeypatch.chdir(ROOT)
-
-
-def rooms() -> list[str]:
-    """The names of the rooms of the package: modules, and packages as one room each."""
-    paths = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
-    return sorted(path.stem for path in paths if path.stem != "__init__")
 
 
 def stages() -> dict[str, Any]:
@@ -43,26 +46,74 @@ def stages() -> dict[str, Any]:
     return loaded
 
 
-def test_the_reading_order_names_every_room() -> None:
-    assert sorted(READING_ORDER) == rooms()
-
-
-@pytest.mark.parametrize("room", rooms())
-def test_a_room_imports_only_rooms_above_it(room: str) -> None:
-    above = READING_ORDER[: READING_ORDER.index(room)]
-    for path in files_of(room):
-        assert set(imported_rooms(path)) - {room} <= set(above), path
-
-
-def test_mlflow_has_one_importer() -> None:
-    importers = {
-        path.name
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mlflow")
-        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "mlflow" for alias in node.names))
+def imported_libraries(path: Path) -> set[str]:
+    """The top-level names of all that a file imports."""
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {
+        name.split(".")[0]
+        for node in tree
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
     }
-    assert importers == {"tracking.py"}
+
+
+def test_the_layers_name_every_package() -> None:
+    assert set(LAYERS) == {module.split("/")[0] for module in MODULES} - {"__init__"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_layers_before_its_own(module: str) -> None:
+    if module.endswith("__init__"):
+        return
+    own = LAYERS.index(module.split("/")[0])
+    for imported in imported_modules(PACKAGE / f"{module}.py"):
+        assert LAYERS.index(imported.split(".")[0]) <= own, imported
+
+
+def test_no_cycle_of_imports_inside_a_package() -> None:
+    graph = {
+        module.replace("/", "."): set(imported_modules(PACKAGE / f"{module}.py"))
+        for module in MODULES
+        if not module.endswith("__init__")
+    }
+    assert all(name not in imported for name, imported in graph.items())
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.endswith("__init__")])
+def test_an_init_is_a_docstring(module: str) -> None:
+    (only,) = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")).body
+    assert isinstance(only, ast.Expr)
+
+
+def test_utils_is_a_closed_list() -> None:
+    assert {path.stem for path in (PACKAGE / "utils").glob("*.py")} - {"__init__"} == UTILS
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [("mlflow", {"tracking"}), ("timm", {"network"}), ("torchvision", {"network"}), ("kaggle", {"ingest"})],
+)
+def test_a_library_is_imported_in_one_package_alone(library: str, homes: set[str]) -> None:
+    importers = {module.split("/")[0] for module in MODULES if library in imported_libraries(PACKAGE / f"{module}.py")}
+    assert importers == homes
+
+
+@pytest.mark.parametrize("package", ["errors", "params", "paths", "utils", "sample", "ingest", "tracking", "report"])
+def test_no_torch_where_none_is_needed(package: str) -> None:
+    files = [PACKAGE / f"{package}.py"] if (PACKAGE / f"{package}.py").exists() else (PACKAGE / package).glob("*.py")
+    assert not [path for path in files if "torch" in imported_libraries(path)]
+
+
+@pytest.mark.parametrize("stage", ["check", "download", "unzip", "clean", "split", "report"])
+def test_a_stage_that_does_not_compute_starts_without_torch(stage: str) -> None:
+    reached = [path for path in closure_of(Path(f"stages/{stage}.py")) if path.suffix == ".py"]
+    assert not [path for path in reached if "torch" in imported_libraries(path)]
 
 
 @pytest.mark.parametrize("stage", sorted(stages()))
@@ -73,44 +124,86 @@ def test_a_stage_has_a_script_and_depends_on_its_list_of_code(stage: str) -> Non
     assert {script.stem for script in Path("stages").glob("*.py")} == set(stages())
 
 
+def test_the_outputs_of_dvc_yaml_are_those_of_paths() -> None:
+    declared = set()
+    for stage in stages().values():
+        outs = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+        declared |= {out if isinstance(out, str) else next(iter(out)) for out in outs}
+    cell = paths.Cell("VARIANT", 0)
+    of_a_cell = {cell.model, cell.history, cell.cost, cell.predictions, cell.metrics}
+    named = {path.as_posix().replace("VARIANT-0", "${item.variant}-${item.seed}") for path in of_a_cell}
+    assert declared == named | {path.as_posix() for path in paths.OUTPUTS}
+
+
 @pytest.mark.parametrize("stage", sorted(stages()))
 def test_the_list_of_code_holds_all_modules_that_python_loads(stage: str) -> None:
     # Some scripts import within main(), which does not run here: load what they name.
-    named = [f"thaw.{room}" for room in imported_rooms(Path(f"stages/{stage}.py"))]
+    named = [f"thaw.{module}" for module in imported_modules(Path(f"stages/{stage}.py"))]
     program = (
         f"import sys, importlib; [importlib.import_module(name) for name in {named}]; "
-        "print(*{name.split('.')[1] for name in sys.modules if name.startswith('thaw.')})"
+        "print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('thaw.')), sep='\\n')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= rooms_under(Path(f"stages/{stage}.py"))
+    loaded = {Path(line) for line in done.stdout.splitlines() if not line.endswith("__init__.py")}
+    assert loaded <= set(closure_of(Path(f"stages/{stage}.py")))
 
 
-def test_changed_code_changes_the_lists_of_the_stages_that_use_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def copied_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a copy of src/ and stages/ that a test may edit."""
     for folder in ("src", "stages"):
         shutil.copytree(folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
-    list_code(Path("stages"), Path("before"))
-    with Path("src/thaw/feed.py").open("a") as file:
-        file.write("# a change\n")
-    with Path("src/thaw/report/comparison.css").open("a") as file:
-        file.write("/* a change */\n")
-    list_code(Path("stages"), Path("after"))
-    changed = {
-        path.stem for path in Path("before").iterdir() if path.read_text() != Path("after", path.name).read_text()
-    }
-    assert changed == {"train", "evaluate", "report"}
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        ("data/duplicates.py", {"clean"}),
+        ("training/inputs.py", {"train"}),
+        ("training/loop.py", {"train"}),
+        ("report/comparison.css", {"report"}),
+        ("report/verdict.py", {"report"}),
+        ("utils/atomic.py", {"check", "clean", "download", "embed", "evaluate", "report", "split", "train", "unzip"}),
+        ("cli.py", set()),
+    ],
+)
+def test_an_edit_changes_the_lists_of_the_stages_that_use_it(copied_code: Path, edited: str, changed: set[str]) -> None:
+    package = Path("src/thaw")
+    list_code(Path("stages"), Path("before"), package=package)
+    with (package / edited).open("a") as file:
+        file.write("/* a change */\n" if edited.endswith(".css") else "# a change\n")
+    list_code(Path("stages"), Path("after"), package=package)
+    found = {path.stem for path in Path("before").iterdir() if path.read_text() != Path("after", path.name).read_text()}
+    assert found == changed
+
+
+def test_the_key_of_a_checkpoint_follows_the_code_that_its_stage_runs(
+    copied_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = copied_code / "src/thaw"
+    monkeypatch.setattr(code_closure, "PACKAGE", package)
+    for function in (code_closure.closure_of, code_closure.imported_modules):
+        monkeypatch.setattr(function, "__kwdefaults__", {"package": package})
+    before = closure_sha256("training.train")
+    (copied_code / "src/thaw/cli.py").write_text("# another command line\n")
+    assert closure_sha256("training.train") == before
+    for edited in ("training/train.py", "network/backbones.py"):
+        with (copied_code / "src/thaw" / edited).open("a") as file:
+            file.write("# a change\n")
+        after = closure_sha256("training.train")
+        assert after != before
+        before = after
 
 
 @pytest.mark.parametrize("stage", sorted(set(stages()) - {"check"}))
 def test_a_stage_declares_every_parameter_it_reads(stage: str) -> None:
     # `report` alone hands all parameters on.
-    sources = [Path("stages") / f"{stage}.py", *(files_of("report") if stage == "report" else [])]
+    sources = [Path("stages") / f"{stage}.py", *((PACKAGE / "report").glob("*.py") if stage == "report" else [])]
     read = {
         node.attr
         for path in sources
-        if path.suffix == ".py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
     }

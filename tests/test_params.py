@@ -1,4 +1,7 @@
-"""params.yaml is checked once, strictly, and complaints name the culprit by its dotted path."""
+"""params.yaml is checked once, strictly, and complaints name the culprit by its dotted path.
+
+Run with `pytest tests/test_params.py`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,28 +9,59 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, load_source
 from thaw.errors import ConfigError
-from thaw.params import NO_FILE, Phase, load_params
+from thaw.params import (
+    NO_FILE,
+    AdamWParams,
+    AnyPhase,
+    Cifar10Source,
+    DataParams,
+    FileSource,
+    KaggleSource,
+    MicrosoftSource,
+    Params,
+    Phase,
+    SampleSource,
+    SGDParams,
+    SolvedPhase,
+    TrainingParams,
+    UrlSource,
+    list_candidates,
+    load_params,
+)
 
 
-def write_changed(tmp_path: Path, dotted_key: str, value: Any) -> Path:
-    """The project's params.yaml with one value changed."""
+def write_changed(tmp_path: Path, *changes: tuple[str, Any]) -> Path:
+    """The project's params.yaml with some values changed: `("variants.frozen.0.lr", 0.1)`."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    *parents, last = dotted_key.split(".")
-    place = values
-    for parent in parents:
-        place = place[int(parent) if isinstance(place, list) else parent]
-    place[int(last) if isinstance(place, list) else last] = value
+    for dotted_key, value in changes:
+        *parents, last = dotted_key.split(".")
+        place = values
+        for parent in parents:
+            place = place[int(parent) if isinstance(place, list) else parent]
+        place[int(last) if isinstance(place, list) else last] = value
+    return write(tmp_path, values)
+
+
+def write(tmp_path: Path, values: dict[str, Any]) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
 
 
+def complaint_about(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_the_projects_own_parameters_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
     assert set(params.variants) == {"frozen", "fine_tuned", "two_stage"}
-    assert params.data.archive is None
+    assert params.data == SampleSource()
+    assert params.training.optimizer == AdamWParams(weight_decay=0.01)
 
 
 def test_every_key_is_commented_or_speaks_for_itself() -> None:
@@ -50,26 +84,79 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("variants.frozen.0.train", "heads", "variants.frozen.0.train: expected one of"),
         ("variants.frozen.0.epoch", 3, "variants.frozen.0.epoch: there is no such parameter; did you mean epochs?"),
         ("variants.frozen.0.train", "last:0", "variants.frozen.0.train: expected one of 'head', 'all' and 'last:N'"),
+        ("variants.frozen.0.lr", [], "variants.frozen.0.lr: expected at least one entry, got []"),
+        ("variants.frozen.0.lr", [0.1, "1e-3"], "variants.frozen.0.lr.1: expected a number, got '1e-3'; write 0.001"),
+        ("variants.frozen.0.lr", [0.1, -1], "variants.frozen.0.lr.1: expected a number above 0, got -1"),
+        ("variants.frozen.0.epochs", [], "variants.frozen.0.epochs: expected at least one entry, got []"),
+        ("variants.frozen.0.epochs", [3, 2.5], "variants.frozen.0.epochs.1: expected a whole number, got 2.5"),
+        ("variants.frozen.0.epochs", "30", "variants.frozen.0.epochs: expected a whole number, got '30'"),
+        ("variants.frozen.0.lr", {"low": 1}, "variants.frozen.0.lr: expected a number, got {'low': 1}"),
+        ("variants.fine_tuned.0.head_lr", [0], "variants.fine_tuned.0.head_lr.0: expected a number above 0, got 0"),
+        (
+            "variants.fine_tuned.0",
+            {"train": "all", "epochs": 4},
+            "variants.fine_tuned.0: train: all needs epochs and lr, and lr is missing",
+        ),
+        (
+            "variants.two_stage.1",
+            {"train": "last:2", "lr": 0.1},
+            "variants.two_stage.1: train: last:2 needs epochs and lr, and epochs is missing",
+        ),
+        (
+            "variants.fine_tuned.0",
+            {"train": "all"},
+            "variants.fine_tuned.0: train: all needs epochs and lr, and epochs",
+        ),
+        (
+            "variants.frozen.0",
+            {"train": "head", "epochs": 4},
+            "variants.frozen.0: train: head needs epochs and lr, and lr is missing; "
+            "a head phase with none of them is solved",
+        ),
+        (
+            "variants.two_stage.0",
+            {"train": "head", "epochs": 3, "lr": 0.1, "head_lr": 0.1},
+            "variants.two_stage.0: head_lr is for phases that train more than the head; remove it",
+        ),
         ("variants.frozen", [], "variants.frozen: expected at least one entry"),
         ("variants.a-b", [{"train": "head", "epochs": 1, "lr": 0.1}], "variants.a-b: expected text that matches"),
         ("variants", {}, "variants: expected at least one entry"),
         ("seeds", [], "seeds: expected at least one entry"),
         ("seeds", [1, 1], "seeds: expected each seed once, got [1, 1]"),
         ("seeds", ["0"], "seeds.0: expected a whole number, got '0'"),
-        ("data.source", "http", "data.source: expected one of 'sample', 'file'"),
+        ("data", "file", "data: expected keys with values, got 'file'"),
+        (
+            "data.source",
+            "http",
+            "data.source: expected one of 'sample', 'file', 'url', 'microsoft', 'kaggle', 'cifar10'",
+        ),
+        ("data.source", None, "data.source: expected one of"),
         ("data.source", "file", "data.source 'file' needs the path of an archive in data.path"),
         ("data.source", "url", "data.source 'url' needs an address in data.url"),
-        ("data.sha256", "abc", "data.sha256: expected text that matches"),
-        ("split.val_fraction", 0.9, "must leave something to train on"),
+        ("data.pth", "a.zip", "data.pth: there is no such parameter; did you mean path?"),
+        ("split.val_fraction", 0, "must both be above 0, got 0 and 0.3"),
+        ("split.val_fraction", 0.9, "must leave something to train on: expected a sum below 1, got 0.9 + 0.3"),
+        ("split.val", "each", "split.val: expected one of 'per_seed' or 'fixed', got 'each'"),
+        ("split.val", None, "split.val: expected one of 'per_seed' or 'fixed', got None"),
         ("split.test_fraction", 1.5, "split.test_fraction: expected a number below 1, got 1.5"),
         ("training.batch_size", 2.5, "training.batch_size: expected a whole number, got 2.5"),
-        ("training.optimizer", "adam", "training.optimizer: expected one of 'adamw' or 'sgd', got 'adam'"),
-        ("training.momentum", 0, "training.nesterov true needs training.momentum above 0"),
-        ("training.nesterov", 1, "training.nesterov: expected true or false, got 1"),
-        ("training.accumulate_batches", 0, "training.accumulate_batches: expected a number above 0, got 0"),
-        ("training.block_lr_decay", 1.5, "training.block_lr_decay: expected a number of at most 1, got 1.5"),
+        ("embed.views", 33, "embed.views: 33 views do not fit into one batch of 32; raise embed.batch_size to 33"),
+        ("training.optimizer", [], "training.optimizer.name: expected one of 'adamw', 'sgd', got []"),
+        ("training.optimizer", {}, "training.optimizer.name: this key is missing"),
+        ("training.optimizer.name", "adam", "training.optimizer.name: expected one of 'adamw', 'sgd', got 'adam'"),
+        ("training.optimizer.weight_decay", -1, "training.optimizer.weight_decay: expected a number of at least 0"),
+        ("training.optimizer.momentun", 0.9, "there is no such parameter; did you mean momentum?"),
+        (
+            "training.optimizer.momentum",
+            0.9,
+            "training.optimizer.momentum: adamw has no such knob; remove it, or choose another training.optimizer.name",
+        ),
+        ("backbone.momentum", 0.9, "there is no such parameter; did you mean training.optimizer.momentum?"),
+        ("training.grad_accum_steps", 0, "training.grad_accum_steps: expected a number above 0, got 0"),
+        ("training.layer_decay", 1.5, "training.layer_decay: expected a number of at most 1, got 1.5"),
         ("training.label_smoothing", 1, "training.label_smoothing: expected a number below 1, got 1"),
         ("training.mixup_alpha", -0.1, "training.mixup_alpha: expected a number of at least 0, got -0.1"),
+        ("report.margin_points", 0, "report.margin_points: expected a number above 0, got 0"),
         ("backbone.image_size_px", 8, "backbone.image_size_px: expected a number of at least 32, got 8"),
         ("colour", "red", "colour: there is no such parameter; remove it or correct its spelling"),
         ("spilt", 1, "spilt: there is no such parameter; did you mean split?"),
@@ -80,10 +167,139 @@ def test_the_placeholder_for_no_archive_exists() -> None:
     ],
 )
 def test_a_wrong_value_is_named_by_its_path(tmp_path: Path, key: str, value: Any, complaint: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_params(write_changed(tmp_path, key, value))
-    assert complaint in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert complaint in complaint_about(write_changed(tmp_path, (key, value)))
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "value", "complaint"),
+    [
+        ("file", "path", None, "data.path: expected text, got None; write data/none for none"),
+        ("cifar10", "path", None, "data.path: expected text, got None; write data/none for none"),
+        ("url", "url", 3, "data.url: expected text, got 3"),
+        ("url", "sha256", "abc", "data.sha256: expected text that matches"),
+        ("microsoft", "microsoft", {"url": "a"}, "data.microsoft.bytes: this key is missing; data.microsoft.sha256"),
+        ("cifar10", "timeout_s", "3e1", "data.timeout_s: expected a number, got '3e1'; write 30"),
+        ("kaggle", "kaggle_dataset", "cats", "data.kaggle_dataset: expected text that matches"),
+        ("kaggle", "attempts", 0, "data.attempts: expected a number above 0, got 0"),
+    ],
+)
+def test_the_chosen_source_checks_what_it_uses(
+    tmp_path: Path, source: str, key: str, value: Any, complaint: str
+) -> None:
+    assert complaint in complaint_about(
+        write_changed(tmp_path, ("data.source", source), ("data.url", "http://a.b"), (f"data.{key}", value))
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"source": "sample"}, SampleSource()),
+        ({"source": "file", "path": "a.zip"}, FileSource(path="a.zip")),
+        ({"source": "url", "url": "http://a.b"}, UrlSource(url="http://a.b", sha256=None, timeout_s=30, attempts=5)),
+        ({"source": "microsoft"}, load_source(MicrosoftSource)),
+        ({"source": "kaggle"}, load_source(KaggleSource)),
+        ({"source": "cifar10"}, load_source(Cifar10Source)),
+    ],
+    ids=lambda value: value.get("source") if isinstance(value, dict) else "",
+)
+def test_one_word_chooses_a_source_and_the_keys_that_it_uses(
+    tmp_path: Path, changes: dict[str, str], expected: DataParams
+) -> None:
+    path = write_changed(tmp_path, *((f"data.{key}", value) for key, value in changes.items()))
+    assert load_params(path).data == expected
+
+
+def test_one_word_chooses_an_optimizer(tmp_path: Path) -> None:
+    params = load_params(write_changed(tmp_path, ("training.optimizer.name", "sgd")))
+    assert params.training.optimizer == SGDParams(weight_decay=0.01, momentum=0.9, nesterov=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("momentum", 0, "training.optimizer.nesterov true needs training.optimizer.momentum above 0"),
+        ("momentum", 1, "training.optimizer.momentum: expected a number below 1, got 1"),
+        ("nesterov", 1, "training.optimizer.nesterov: expected true or false, got 1"),
+    ],
+)
+def test_the_knobs_of_sgd_are_checked(tmp_path: Path, key: str, value: Any, complaint: str) -> None:
+    path = write_changed(tmp_path, ("training.optimizer.name", "sgd"), (f"training.optimizer.{key}", value))
+    assert complaint in complaint_about(path)
+
+
+@pytest.mark.parametrize("optimizer", [AdamWParams(weight_decay=0.1), SGDParams(momentum=0.5, nesterov=False)])
+def test_training_parameters_come_back_from_json(default_params: Params, optimizer: AdamWParams | SGDParams) -> None:
+    training = default_params.training.model_copy(update={"optimizer": optimizer})
+    assert TrainingParams.model_validate_json(training.model_dump_json()) == training
+    assert TrainingParams.model_validate(training.model_dump()) == training
+
+
+def with_old_names(optimizer: str) -> dict[str, Any]:
+    """params.yaml as the last release wrote it."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["sample"]["pictures_per_class"] = values["sample"].pop("images_per_class")
+    values["clean"]["near_duplicate_bits"] = values["clean"].pop("max_hamming_distance")
+    values["training"] = {
+        "batch_size": 32,
+        "accumulate_batches": 1,
+        "optimizer": optimizer,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.01,
+        "warm_up_share": 0.1,
+        "block_lr_decay": 1.0,
+        "label_smoothing": 0.0,
+        "mixup_alpha": 0.0,
+        "patience_epochs": 5,
+        "batch_norm": "frozen_stats",
+    }
+    return values
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_old_names_are_read_and_a_line_for_each_gives_the_new_one(
+    tmp_path: Path, optimizer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = load_params(write_changed(tmp_path, ("training.optimizer.name", optimizer)))
+    assert caplog.messages == []
+    path = write(tmp_path, with_old_names(optimizer))
+    assert load_params(path) == today
+    renamed = {
+        "sample.pictures_per_class": "sample.images_per_class",
+        "clean.near_duplicate_bits": "clean.max_hamming_distance",
+        "training.accumulate_batches": "training.grad_accum_steps",
+        "training.optimizer": "training.optimizer.name",
+        "training.weight_decay": "training.optimizer.weight_decay",
+        "training.momentum": "training.optimizer.momentum",
+        "training.nesterov": "training.optimizer.nesterov",
+        "training.warm_up_share": "training.warmup_ratio",
+        "training.block_lr_decay": "training.layer_decay",
+    }
+    assert caplog.messages == [
+        f"{path}: {old} applies to sgd alone, where it is now called {new}: remove it"
+        if optimizer == "adamw" and old in ("training.momentum", "training.nesterov")
+        else f"{path}: {old} is now called {new}: rename it; the old name goes with the next release"
+        for old, new in renamed.items()
+    ]
+
+
+def test_a_wrong_value_under_an_old_name_is_refused_under_the_new_one(tmp_path: Path) -> None:
+    values = with_old_names("sgd")
+    values["training"]["warm_up_share"] = "1e-1"
+    assert "training.warmup_ratio: expected a number, got '1e-1'" in complaint_about(write(tmp_path, values))
+
+
+def test_an_old_name_beside_the_new_one_is_refused(tmp_path: Path) -> None:
+    assert complaint_about(write_changed(tmp_path, ("training.warm_up_share", 0.2))).endswith(
+        "training.warm_up_share is now called training.warmup_ratio, and both are set: remove training.warm_up_share"
+    )
+
+
+def test_the_old_command_line_for_an_optimizer_is_understood(tmp_path: Path) -> None:
+    # `dvc exp run -S training.optimizer=sgd` puts the word where the keys were.
+    params = load_params(write_changed(tmp_path, ("training.optimizer", "sgd")))
+    assert params.training.optimizer == SGDParams()
 
 
 @pytest.mark.parametrize(
@@ -105,24 +321,56 @@ def test_a_missing_file_says_where_to_go(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     del values["training"]["batch_size"]
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"training\.batch_size: this key is missing"):
-        load_params(path)
+    assert "training.batch_size: this key is missing" in complaint_about(write(tmp_path, values))
 
 
 def test_whole_numbers_do_for_real_ones(tmp_path: Path) -> None:
-    assert load_params(write_changed(tmp_path, "variants.frozen.0.lr", 1)).variants["frozen"][0].lr == 1.0
+    assert load_params(write_changed(tmp_path, ("variants.fine_tuned.0.lr", 1))).variants["fine_tuned"][0].lr == 1.0
 
 
-def test_a_list_and_a_folder_of_test_pictures_contradict_each_other(tmp_path: Path) -> None:
-    path = write_changed(tmp_path, "split.test_list", "list.txt")
-    assert load_params(path).split.listed == Path("list.txt")  # `auto` gives way
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    values["split"]["test_folder"] = "holdout"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"split\.test_list and split\.test_folder cannot both be set"):
-        load_params(path)
+@pytest.mark.parametrize("val", ["per_seed", "fixed"])
+def test_val_is_drawn_for_each_seed_or_once(tmp_path: Path, val: str) -> None:
+    assert load_params(write_changed(tmp_path, ("split.val", val))).split.val == val
+
+
+def candidates_of(tmp_path: Path, *phases: dict[str, Any]) -> list[tuple[AnyPhase, ...]]:
+    return list_candidates(load_params(write_changed(tmp_path, ("variants.frozen", list(phases)))).variants["frozen"])
+
+
+def test_a_recipe_without_lists_is_its_only_candidate(tmp_path: Path) -> None:
+    phases = {"train": "head", "epochs": 2, "lr": 0.1}, {"train": "last:2", "epochs": 3, "lr": 1, "head_lr": 2}
+    head, last = Phase(train="head", epochs=2, lr=0.1), Phase(train="last:2", epochs=3, lr=1.0, head_lr=2.0)
+    assert candidates_of(tmp_path, *phases) == [(head, last)]
+
+
+def test_a_head_phase_without_steps_is_solved(tmp_path: Path) -> None:
+    tuned = Phase(train="all", epochs=3, lr=0.1)
+    assert candidates_of(tmp_path, {"train": "head"}) == [(SolvedPhase(),)]
+    assert candidates_of(tmp_path, {"train": "head"}, tuned.model_dump()) == [(SolvedPhase(), tuned)]
+
+
+def test_candidates_come_in_the_order_of_the_lists_the_last_list_first(tmp_path: Path) -> None:
+    made = candidates_of(
+        tmp_path,
+        {"train": "head", "epochs": 1, "lr": [0.2, 0.1]},
+        {"train": "all", "epochs": [3, 2], "lr": [0.1], "head_lr": [1, 0.5]},
+    )
+    found = [
+        (head.lr, tuned.epochs, tuned.head_lr)
+        for head, tuned in made
+        if isinstance(head, Phase) and isinstance(tuned, Phase)
+    ]
+    assert found == [
+        (0.2, 3, 1.0), (0.2, 3, 0.5), (0.2, 2, 1.0), (0.2, 2, 0.5),
+        (0.1, 3, 1.0), (0.1, 3, 0.5), (0.1, 2, 1.0), (0.1, 2, 0.5),
+    ]  # fmt: skip
+
+
+def test_a_list_and_a_folder_of_test_images_contradict_each_other(tmp_path: Path) -> None:
+    listed = ("split.test_list", "list.txt")
+    assert load_params(write_changed(tmp_path, listed)).split.listed == Path("list.txt")  # `auto` gives way
+    path = write_changed(tmp_path, listed, ("split.test_folder", "holdout"))
+    assert "split.test_list and split.test_folder cannot both be set" in complaint_about(path)
 
 
 @pytest.mark.parametrize(("train", "blocks"), [("head", 0), ("last:1", 1), ("last:12", 12), ("all", None)])

@@ -1,4 +1,7 @@
-"""The whole pipeline, as people run it: `dvc repro` in a fresh copy of the project, small enough for a minute."""
+"""The whole pipeline, as people run it: `dvc repro` in a fresh copy of the project, small enough for a minute.
+
+Run with: pytest tests/test_pipeline.py
+"""
 
 import json
 import os
@@ -20,14 +23,14 @@ from mlflow import MlflowClient
 from conftest import ROOT
 
 SMALL = {
-    "sample.pictures_per_class": 30,
+    "sample.images_per_class": 30,
     "backbone.name": "mobilenet_v3_small",
     "backbone.weights": "none",
     "backbone.blocks": 2,
     "backbone.image_size_px": 32,
     "variants": {
-        "frozen": [{"train": "head", "epochs": 3, "lr": 0.001}],
-        "fine_tuned": [{"train": "all", "epochs": 1, "lr": 0.001}],
+        "frozen": [{"train": "head"}],
+        "fine_tuned": [{"train": "all", "epochs": 1, "lr": [0.001, 0.003]}],
     },
     "seeds": [0],
 }
@@ -137,7 +140,7 @@ def test_the_comparison_has_the_keys_that_tools_read(finished: Path) -> None:
     assert frozen["backbone_tensors_moved"] == 0 < fine_tuned["backbone_tensors_moved"]
 
 
-def test_the_report_says_that_the_pictures_are_drawn_and_how_to_get_real_ones(finished: Path) -> None:
+def test_the_report_says_that_the_images_are_drawn_and_how_to_get_real_ones(finished: Path) -> None:
     text = (finished / "reports/comparison.md").read_text(encoding="utf-8")
     assert "drawn" in text.splitlines()[0] + text.splitlines()[2]
     assert "data.source=" in text
@@ -155,7 +158,7 @@ def test_every_cell_is_a_run_in_mlflow(finished: Path) -> None:
     assert {run.info.run_id for run in runs} == {run["mlflow_run_id"] for run in comparison["runs"]}
     for logged in runs:
         assert "test_accuracy" in logged.data.metrics
-        assert {"variant", "seed", "mlflow.source.git.commit", "dvc.pictures_md5"} <= logged.data.tags.keys()
+        assert {"variant", "seed", "mlflow.source.git.commit", "dvc.images_md5"} <= logged.data.tags.keys()
         assert {f.path for f in client.list_artifacts(logged.info.run_id)} >= {"model", "figures"}
 
 
@@ -167,10 +170,10 @@ def test_a_second_repro_does_nothing(finished: Path) -> None:
 
 
 def test_a_changed_learning_rate_runs_that_variant_alone(project: Path) -> None:
-    change_params(project, {"variants.frozen.0.lr": 0.002})
+    change_params(project, {"variants.fine_tuned.0.lr": [0.001, 0.002]})
     done = run(project, "dvc", "repro")
     assert done.returncode == 0, done.stderr
-    assert stages_run(done) == ["check", "train@frozen-0", "evaluate@frozen-0", "report"]
+    assert stages_run(done) == ["check", "train@fine_tuned-0", "evaluate@fine_tuned-0", "report"]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,7 @@ def test_a_changed_learning_rate_runs_that_variant_alone(project: Path) -> None:
         ({"data.source": "file"}, "data.source 'file' needs the path of an archive in data.path"),
         ({"data.source": "file", "data.path": "README.md"}, "README.md"),
         ({"data.source": "file", "data.path": "one_class.zip"}, "class"),
-        ({"data.source": "file", "data.path": "no_picture.zip"}, "picture"),
+        ({"data.source": "file", "data.path": "no_image.zip"}, "image"),
         ({"data.source": "file", "data.path": "missing.zip"}, "missing.zip"),
     ],
 )
@@ -191,7 +194,7 @@ def test_bad_input_is_one_sentence_and_earlier_reports_stay(
     sound = (ROOT / "docs/sample.jpg").read_bytes()
     with zipfile.ZipFile(project / "one_class.zip", "w") as archive:
         archive.writestr("Cat/0.jpg", sound)
-    with zipfile.ZipFile(project / "no_picture.zip", "w") as archive:
+    with zipfile.ZipFile(project / "no_image.zip", "w") as archive:
         archive.writestr("Cat/0.jpg", b"<html>")
         archive.writestr("Dog/0.jpg", b"")
     before = {path: path.read_bytes() for path in (project / "reports").glob("comparison.*")}
@@ -229,9 +232,9 @@ def test_a_changed_archive_is_noticed(project: Path) -> None:
     assert "download" in run(project, "dvc", "status").stdout
 
 
-def test_a_changed_list_of_test_pictures_is_noticed(project: Path) -> None:
+def test_a_changed_list_of_test_images_is_noticed(project: Path) -> None:
     splits = (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
-    test_paths = [line.split(",")[0] for line in splits if line.endswith(",test")]
+    test_paths = [line.split(",")[0] for line in splits if line.split(",")[2] == "test"]
     (project / "list.txt").write_text("\n".join(test_paths), encoding="utf-8")
     change_params(project, {"split.test_list": "list.txt"})
     assert run(project, "dvc", "repro", "split").returncode == 0
@@ -240,13 +243,13 @@ def test_a_changed_list_of_test_pictures_is_noticed(project: Path) -> None:
     assert test_paths[0] not in [
         line.split(",")[0]
         for line in (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()
-        if line.endswith(",test")
+        if line.split(",")[2] == "test"
     ]
 
 
-def test_the_unpacked_pictures_can_be_deleted(project: Path) -> None:
+def test_the_unpacked_images_can_be_deleted(project: Path) -> None:
     assert run(project, "dvc", "repro", "clean").returncode == 0
-    shutil.rmtree(project / "data/pictures")
+    shutil.rmtree(project / "data/images")
     assert stages_run(run(project, "dvc", "repro", "clean")) == []
     change_params(project, {"clean.min_side_px": 40})
     done = run(project, "dvc", "repro", "clean")
@@ -254,8 +257,8 @@ def test_the_unpacked_pictures_can_be_deleted(project: Path) -> None:
     assert stages_run(done) == ["check", "clean"]
 
 
-def test_going_back_to_earlier_pictures_cleans_these(project: Path) -> None:
-    # DVC brings the earlier listing back without running `unzip`: the folder still holds the later pictures.
+def test_going_back_to_earlier_images_cleans_these(project: Path) -> None:
+    # DVC brings the earlier checksums back without running `unzip`: the folder still holds the later images.
     assert run(project, "dvc", "repro", "clean").returncode == 0
     before = (project / "data/clean/manifest.csv").read_bytes()
     change_params(project, {"sample.seed": 1})

@@ -13,11 +13,11 @@ class ConfigError(ThawError):
 
 
 class DataError(ThawError):
-    """An archive, a picture or a file that a stage wrote is not what it has to be."""
+    """An archive, an image or a file that a stage wrote is not what it has to be."""
 
 
 class TrainingError(ThawError):
-    """Computing cannot go on: too little memory, a signal, another process that is gone."""
+    """The computation cannot continue: too little memory, a signal, another process that is gone."""
 
 
 class DivergedError(TrainingError):
@@ -39,3 +39,8 @@ def exit_code(main: Callable[[], None]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def one_line(error: BaseException, *, most: int = 120) -> str:
+    """What an exception says, on one line of at most `most` characters; the name of its type if it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

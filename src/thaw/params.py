@@ -1,11 +1,13 @@
 """params.yaml -> frozen, typed, strictly validated parameters; everything is checked here, once."""
 
 import difflib
+import itertools
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -13,18 +15,22 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from thaw.errors import ConfigError
 
-NO_FILE = "data/none"
-"""What a parameter names that names no file: DVC can only watch a file that exists, so there is one for this."""
+log = logging.getLogger(__name__)
 
+NO_FILE = "data/none"
+"""The value of a parameter for "no file". It does exist, since DVC can only watch a file that does."""
 TEST_FOLDER_IF_ANY = "auto"
 """The value of `split.test_folder` for "the folder `test`, if the archive has one"."""
 
@@ -67,37 +73,103 @@ class PinnedParams(_Section):
     sha256: Sha256
 
 
-class DataParams(_Section):
-    """Where the pictures come from."""
+class SampleSource(_Section):
+    """The sample that the project draws itself; the section `sample` says how."""
 
-    source: Literal["sample", "file", "url", "microsoft", "kaggle", "cifar10"]
+    source: Literal["sample"] = "sample"
+
+
+class FileSource(_Section):
+    """An archive on disk."""
+
+    source: Literal["file"] = "file"
     path: str
-    url: str | None
-    sha256: Sha256 | None
-    microsoft: PinnedParams
-    cifar10: PinnedParams
-    kaggle_dataset: Annotated[str, StringConstraints(pattern="^[^/ ]+/[^/ ]+$")]
+
+    @property
+    def archive(self) -> Path:
+        return Path(self.path)
+
+    @field_validator("path")
+    @classmethod
+    def _names_an_archive(cls, path: str) -> str:
+        if path == NO_FILE:
+            raise ValueError("data.source 'file' needs the path of an archive in data.path")
+        return path
+
+
+class DownloadParams(_Section):
+    """How patient a download is."""
+
     timeout_s: PositiveFloat
     attempts: Positive
 
+
+class UrlSource(DownloadParams):
+    """An archive at an address of the user's."""
+
+    source: Literal["url"] = "url"
+    url: str
+    sha256: Sha256 | None
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _names_an_address(cls, url: Any) -> Any:
+        if url is None:
+            raise ValueError("data.source 'url' needs an address in data.url")
+        return url
+
+
+class MicrosoftSource(DownloadParams):
+    """Microsoft's Cats vs Dogs."""
+
+    source: Literal["microsoft"] = "microsoft"
+    microsoft: PinnedParams
+
+
+class KaggleSource(DownloadParams):
+    """A data set of Kaggle's."""
+
+    source: Literal["kaggle"] = "kaggle"
+    kaggle_dataset: Annotated[str, StringConstraints(pattern="^[^/ ]+/[^/ ]+$")]
+
+
+class Cifar10Source(DownloadParams):
+    """CIFAR-10, downloaded or on disk."""
+
+    source: Literal["cifar10"] = "cifar10"
+    path: str
+    cifar10: PinnedParams
+
     @property
     def archive(self) -> Path | None:
-        """The archive on disk that `path` names, or None."""
+        """The archive on disk; None where it is to be downloaded."""
         return None if self.path == NO_FILE else Path(self.path)
 
-    @model_validator(mode="after")
-    def _needs_its_archive(self) -> "DataParams":
-        if self.source == "file" and self.archive is None:
-            raise ValueError("data.source 'file' needs the path of an archive in data.path")
-        if self.source == "url" and self.url is None:
-            raise ValueError("data.source 'url' needs an address in data.url")
-        return self
+
+_Source = SampleSource | FileSource | UrlSource | MicrosoftSource | KaggleSource | Cifar10Source
+
+
+def _keep_keys_of_source(section: Any) -> Any:
+    """Drop the keys that only other sources have.
+
+    In params.yaml the keys of all sources stand side by side, so that `-S data.source=url -S data.url=...` finds both.
+    """
+    keys = {kind.model_fields["source"].default: set(kind.model_fields) for kind in get_args(_Source)}
+    chosen = section.get("source") if isinstance(section, dict) else None
+    if not isinstance(chosen, str) or chosen not in keys:
+        return section
+    others = set().union(*keys.values()) - keys[chosen]
+    return {key: value for key, value in section.items() if key not in others}
+
+
+DataParams = Annotated[_Source, Field(discriminator="source"), BeforeValidator(_keep_keys_of_source)]
+"""Where the images come from: one class for each `data.source`, with the keys that it uses and no others."""
 
 
 class SampleParams(_Section):
-    """How the embedded sample is drawn."""
+    """How the sample is drawn."""
 
-    pictures_per_class: Annotated[int, Field(ge=20, le=100_000)]
+    images_per_class: Annotated[int, Field(ge=20, le=100_000)]
     seed: Seed
 
 
@@ -109,22 +181,37 @@ class UnzipParams(_Section):
     max_ratio: Positive
 
 
-class CleanParams(_Section):
-    """Which pictures are kept, and in what form."""
+class StorageParams(_Section):
+    """The form in which images are stored, and predicted."""
 
     side_px: Positive
-    min_side_px: Positive
-    # Where Pillow itself takes a picture for a decompression bomb.
+    # Where Pillow itself takes an image for a decompression bomb.
     max_pixels: Annotated[int, Field(gt=0, le=178_956_970)]
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=16)]
+
+
+class CleanParams(StorageParams):
+    """Which images are kept, and in what form."""
+
+    min_side_px: Positive
+    max_hamming_distance: Annotated[int, Field(ge=0, le=16)]
+
+    @property
+    def storage(self) -> StorageParams:
+        """What a model has to know of these, so that it predicts as it was trained."""
+        return StorageParams(side_px=self.side_px, max_pixels=self.max_pixels)
+
+
+ValDraw = Literal["per_seed", "fixed"]
+"""Whether each seed draws a val split of its own from what is not test."""
 
 
 class SplitParams(_Section):
-    """How pictures are divided into train, val and test."""
+    """How images are divided into train, val and test."""
 
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Seed
+    val: ValDraw
     test_list: str
     test_folder: Annotated[str, StringConstraints(pattern="^[^/]+$")] | None
 
@@ -135,7 +222,7 @@ class SplitParams(_Section):
 
     @property
     def folder(self) -> str | None:
-        """The name of the folder of test pictures; with `auto` there need not be one."""
+        """The name of the folder of test images; with `auto` there need not be one."""
         return "test" if self.test_folder == TEST_FOLDER_IF_ANY else self.test_folder
 
     @model_validator(mode="after")
@@ -150,14 +237,20 @@ class SplitParams(_Section):
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "SplitParams":
         if self.val_fraction == 0 or self.test_fraction == 0:
-            raise ValueError("split.val_fraction and split.test_fraction must be above 0")
+            raise ValueError(
+                "split.val_fraction and split.test_fraction must both be above 0, "
+                f"got {self.val_fraction:g} and {self.test_fraction:g}"
+            )
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("split.val_fraction and split.test_fraction must leave something to train on: sum below 1")
+            raise ValueError(
+                "split.val_fraction and split.test_fraction must leave something to train on: expected a sum below 1, "
+                f"got {self.val_fraction:g} + {self.test_fraction:g}"
+            )
         return self
 
 
 class BackboneParams(_Section):
-    """The pretrained network, and the size at which it sees pictures."""
+    """The pretrained network, and the size at which it sees images."""
 
     name: str
     weights: str
@@ -183,41 +276,61 @@ class EmbedParams(_Section):
     views: Positive
 
     @model_validator(mode="after")
-    def _has_room_for_all_views_of_a_picture(self) -> "EmbedParams":
+    def _computes_all_views_of_an_image_at_once(self) -> "EmbedParams":
         if self.views > self.batch_size:
-            raise ValueError("embed.views: all views of a picture are computed at once; raise embed.batch_size to it")
+            raise ValueError(
+                f"embed.views: {self.views} views do not fit into one batch of {self.batch_size}; "
+                f"raise embed.batch_size to {self.views}"
+            )
         return self
+
+
+class AdamWParams(_Section):
+    """AdamW (Loshchilov and Hutter, ICLR 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    weight_decay: NonNegativeFloat = 0.01
+
+
+class SGDParams(_Section):
+    """SGD with momentum (Sutskever et al., ICML 2013)."""
+
+    name: Literal["sgd"] = "sgd"
+    weight_decay: NonNegativeFloat = 0.01
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+
+    @model_validator(mode="after")
+    def _has_a_momentum_to_look_ahead_with(self) -> "SGDParams":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "training.optimizer.nesterov true needs training.optimizer.momentum above 0; or set nesterov to false"
+            )
+        return self
+
+
+OptimizerParams = Annotated[AdamWParams | SGDParams, Field(discriminator="name")]
+"""The optimiser by its name, with the knobs that it has; what params.yaml leaves out has these defaults."""
 
 
 class TrainingParams(_Section):
     """What all phases of all variants share."""
 
     batch_size: Positive
-    accumulate_batches: Positive
-    optimizer: Literal["adamw", "sgd"]
-    momentum: Fraction
-    nesterov: bool
-    weight_decay: NonNegativeFloat
-    warm_up_share: Fraction
-    block_lr_decay: ShareAboveZero
+    grad_accum_steps: Positive
+    optimizer: OptimizerParams
+    warmup_ratio: Fraction
+    layer_decay: ShareAboveZero
     label_smoothing: Fraction
     mixup_alpha: NonNegativeFloat
     patience_epochs: Positive
     batch_norm: Literal["frozen_stats", "train"]
 
-    @model_validator(mode="after")
-    def _has_a_momentum_to_look_ahead_with(self) -> "TrainingParams":
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("training.nesterov true needs training.momentum above 0; or set nesterov to false")
-        return self
 
-
-class Phase(_Section):
-    """One step of a variant: what is trained, for how long, and how fast."""
+class TrainsPart(_Section):
+    """What all kinds of phases have."""
 
     train: TrainedPart
-    epochs: Positive
-    lr: PositiveFloat
 
     @property
     def last_blocks(self) -> int | None:
@@ -227,10 +340,106 @@ class Phase(_Section):
         return 0 if self.train == "head" else int(self.train.removeprefix("last:"))
 
 
+class SolvedPhase(TrainsPart):
+    """The head alone, as the solution of a convex problem: see `training.head_solver`."""
+
+    train: Literal["head"] = "head"
+
+
+class Phase(TrainsPart):
+    """Gradient steps: what is trained, for how long, and how fast."""
+
+    epochs: Positive
+    lr: PositiveFloat
+    head_lr: PositiveFloat | None = None
+
+
+AnyPhase = Phase | SolvedPhase
+
+
+Value = TypeVar("Value")
+
+
+def _require_distinct(values: list[Value]) -> list[Value]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"each candidate once, got {values}")
+    return values
+
+
+def _one_or_several(value: Any) -> str:
+    return _SEVERAL if isinstance(value, list) else _ONE
+
+
+_ONE, _SEVERAL = "a value", "a list"
+"""What pydantic puts behind the place of a number that may be a list."""
+
+_Candidates = Annotated[list[Value], Field(min_length=1), AfterValidator(_require_distinct), Tag(_SEVERAL)]
+PositiveChoices = Annotated[Annotated[Positive, Tag(_ONE)] | _Candidates[Positive], Discriminator(_one_or_several)]
+RateChoices = Annotated[
+    Annotated[PositiveFloat, Tag(_ONE)] | _Candidates[PositiveFloat], Discriminator(_one_or_several)
+]
+
+
+class PhaseChoices(TrainsPart):
+    """A phase as params.yaml has it: each number may be a list, of which validation chooses.
+
+    A `head` phase without `epochs` and `lr` is solved instead of trained step by step.
+    """
+
+    epochs: PositiveChoices | None = None
+    lr: RateChoices | None = None
+    head_lr: RateChoices | None = None
+
+    @model_validator(mode="after")
+    def _is_solved_or_has_steps(self) -> "PhaseChoices":
+        given = [name for name in ("epochs", "lr", "head_lr") if getattr(self, name) is not None]
+        if self.train == "head" and not given:
+            return self
+        missing = [name for name in ("epochs", "lr") if name not in given]
+        if missing:
+            also = "; a head phase with none of them is solved" if self.train == "head" else ""
+            raise ValueError(f"train: {self.train} needs epochs and lr, and {missing[0]} is missing{also}")
+        if self.train == "head" and self.head_lr is not None:
+            raise ValueError("head_lr is for phases that train more than the head; remove it")
+        return self
+
+    def candidates(self) -> list[AnyPhase]:
+        """The phase with each choice of its numbers, the first ones first."""
+        if self.epochs is None or self.lr is None:
+            return [SolvedPhase()]
+        return [
+            Phase(train=self.train, epochs=epochs, lr=lr, head_lr=head_lr)
+            for epochs in _as_list(self.epochs)
+            for lr in _as_list(self.lr)
+            for head_lr in ([None] if self.head_lr is None else _as_list(self.head_lr))
+        ]
+
+
+def _as_list(value: Value | list[Value]) -> list[Value]:
+    return value if isinstance(value, list) else [value]
+
+
+def list_candidates(phases: Sequence[PhaseChoices]) -> list[tuple[AnyPhase, ...]]:
+    """All recipes that a variant's phases stand for: one, unless a number is a list."""
+    return list(itertools.product(*(phase.candidates() for phase in phases)))
+
+
 class TrackingParams(_Section):
     """Where runs are logged."""
 
     experiment: Annotated[str, StringConstraints(min_length=1)]
+
+
+class ReportParams(_Section):
+    """What counts as a difference."""
+
+    margin_points: PositiveFloat
+    """In percentage points of accuracy: within it, two recipes are equivalent."""
+
+    @property
+    def margin(self) -> float:
+        """The same as a fraction of 1."""
+        return self.margin_points / 100
 
 
 class Params(_Section):
@@ -245,9 +454,28 @@ class Params(_Section):
     embed: EmbedParams
     compute: ComputeParams
     training: TrainingParams
-    variants: Annotated[dict[VariantName, Annotated[list[Phase], Field(min_length=1)]], Field(min_length=1)]
+    variants: Annotated[dict[VariantName, Annotated[list[PhaseChoices], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    report: ReportParams
     tracking: TrackingParams
+
+    @model_validator(mode="after")
+    def _trains_heads_on_features_of_their_backbone(self) -> "Params":
+        for variant, phases in self.variants.items():
+            moved = False
+            for number, phase in enumerate(phases):
+                if phase.train == "head" and moved:
+                    raise ValueError(
+                        f"variants.{variant}.{number}: a head phase cannot follow one that trains the backbone, since "
+                        f"the features were computed before it moved; put it first, or write train: last:1"
+                    )
+                if phase.train == "head" and phase.epochs is None and self.training.mixup_alpha > 0:
+                    raise ValueError(
+                        f"variants.{variant}.{number}: a solved head cannot use training.mixup_alpha "
+                        f"{self.training.mixup_alpha:g}; give it epochs and lr, or set training.mixup_alpha to 0"
+                    )
+                moved = moved or phase.train != "head"
+        return self
 
     @model_validator(mode="after")
     def _has_no_seed_twice(self) -> "Params":
@@ -257,7 +485,7 @@ class Params(_Section):
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check all parameters.
+    """Read and check all parameters; a key under the name of an earlier release is read, with a warning.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value. The message
@@ -269,11 +497,51 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise ConfigError(f"{path} does not exist here; run this from the project's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if isinstance(values, dict):
+        _rename_old_keys(values, file=path)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         complaints = "; ".join(_describe(detail) for detail in error.errors())
         raise ConfigError(f"{path}: {complaints}") from None
+
+
+_RENAMED = {
+    "sample.pictures_per_class": "sample.images_per_class",
+    "clean.near_duplicate_bits": "clean.max_hamming_distance",
+    "training.accumulate_batches": "training.grad_accum_steps",
+    "training.optimizer": "training.optimizer.name",
+    "training.weight_decay": "training.optimizer.weight_decay",
+    "training.momentum": "training.optimizer.momentum",
+    "training.nesterov": "training.optimizer.nesterov",
+    "training.warm_up_share": "training.warmup_ratio",
+    "training.block_lr_decay": "training.layer_decay",
+}
+"""Keys of the last release and their names in this one; read for one release more. Later rows build on earlier ones."""
+
+
+def _rename_old_keys(values: dict[str, Any], *, file: Path) -> None:
+    """Move what stands under an old name to the new one, in place, and log a line for each.
+
+    Raises:
+        ConfigError: a key is there under both names.
+    """
+    for old, new in _RENAMED.items():
+        section, old_key = old.split(".")
+        place = values.get(section)
+        if not isinstance(place, dict) or old_key not in place or isinstance(place[old_key], dict):
+            continue  # a `training.optimizer` with keys is today's
+        value = place.pop(old_key)
+        *parents, new_key = new.split(".")[1:]
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if new_key in place:
+            raise ConfigError(f"{file}: {old} is now called {new}, and both are set: remove {old}")
+        if place.get("name") == "adamw" and new_key not in AdamWParams.model_fields:
+            log.warning("%s: %s applies to sgd alone, where it is now called %s: remove it", file, old, new)
+            continue
+        place[new_key] = value
+        log.warning("%s: %s is now called %s: rename it; the old name goes with the next release", file, old, new)
 
 
 _EXPECTED = {
@@ -286,6 +554,7 @@ _EXPECTED = {
     "model_attributes_type": "keys with values",
     "dict_type": "keys with values",
     "literal_error": "one of {expected}",
+    "union_tag_invalid": "one of {expected_tags}",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
     "less_than": "a number below {lt:g}",
@@ -302,37 +571,68 @@ _EXPECTED = {
 
 def _describe(detail: Any) -> str:
     """One pydantic error as `dotted.path: what was expected, what came`."""
-    where = dotted(part for part in detail["loc"] if part != "[key]") or "params"
-    context = detail.get("ctx", {})
-    expected = _EXPECTED.get(detail["type"], "").format_map(context)
-    if detail["type"] == "missing":
+    place, kind, context, value = _place(detail), detail["type"], detail.get("ctx", {}), detail["input"]
+    expected = _EXPECTED.get(kind, "").format_map(context)
+    if kind.startswith("union_tag"):
+        key = context["discriminator"].strip("'")
+        place, kind = (*place, key), "missing" if kind == "union_tag_not_found" else kind
+        value = value.get(key)
+    where = dotted(place) or "params"
+    if kind == "missing":
         return f"{where}: this key is missing"
-    if detail["type"] == "extra_forbidden":
-        return f"{where}: there is no such parameter; {_suggest(detail['loc'])}"
-    if detail["type"] == "value_error":
-        return str(context["error"])
+    if kind == "extra_forbidden":
+        return f"{where}: {_explain_unknown(place, detail['loc'])}"
+    if kind == "value_error":
+        # The validators of `variants` cannot know where they are.
+        return f"{where}: {context['error']}" if place[:1] == ("variants",) else str(context["error"])
     if not expected:
-        return f"{where}: {detail['msg']}, got {detail['input']!r}"
-    return f"{where}: expected {expected}, got {detail['input']!r}{_hint(detail)}"
+        return f"{where}: {detail['msg']}, got {value!r}"
+    return f"{where}: expected {expected}, got {value!r}{_hint(place, detail)}"
 
 
-def _suggest(loc: Sequence[str | int]) -> str:
-    """What may have been meant by a key that does not exist: one of the same section, or of another one."""
-    section = Params.model_fields[str(loc[0])].annotation if len(loc) == 2 else Phase if len(loc) > 2 else Params
-    own = list(section.model_fields) if isinstance(section, type) and issubclass(section, _Section) else []
-    sections = {name: field.annotation for name, field in Params.model_fields.items()}
-    elsewhere = [
-        f"{name}.{loc[-1]}"
-        for name, kind in sections.items()
-        if isinstance(kind, type) and issubclass(kind, _Section) and loc[-1] in kind.model_fields
-    ]
-    near = difflib.get_close_matches(str(loc[-1]), own, n=1) or elsewhere
-    return f"did you mean {near[0]}?" if near else "remove it or correct its spelling"
+_UNIONS = (("data",), ("training", "optimizer"))
+"""Where params.yaml has one of several classes; pydantic puts the name of the class behind it."""
 
 
-def _hint(detail: Any) -> str:
+def _place(detail: Any) -> tuple[str | int, ...]:
+    """Where in params.yaml an error is: pydantic's place without what stands in no file."""
+    place = tuple(part for part in detail["loc"] if part not in ("[key]", _ONE, _SEVERAL))
+    for union in _UNIONS:
+        if place[: len(union)] == union:
+            place = union + place[len(union) + 1 :]
+    return place
+
+
+def _explain_unknown(place: tuple[str | int, ...], loc: tuple[str | int, ...]) -> str:
+    """What is wrong with a key that does not exist here, and what may have been meant."""
+    *parents, key = place
+    knobs = list(_list_knobs(Params))
+    if place in knobs:  # so another class of the union has it
+        union, chosen = dotted(parents), loc[len(parents)]
+        return f"{chosen} has no such knob; remove it, or choose another {union}.name"
+    own = (
+        PhaseChoices.model_fields
+        if "variants" in parents
+        else [knob[-1] for knob in knobs if list(knob[:-1]) == parents]
+    )
+    near = difflib.get_close_matches(str(key), own, n=1) or [dotted(knob) for knob in knobs if knob[-1] == key]
+    remedy = f"did you mean {near[0]}?" if near else "remove it or correct its spelling"
+    return f"there is no such parameter; {remedy}"
+
+
+def _list_knobs(section: type[_Section], *path: str) -> Iterator[tuple[str, ...]]:
+    """The place of each key in params.yaml, but of those inside `variants`, whose names are the user's."""
+    for name, field in section.model_fields.items():
+        yield *path, name
+        if get_origin(field.annotation) is not dict:
+            for inner in (field.annotation, *get_args(field.annotation)):
+                if isinstance(inner, type) and issubclass(inner, _Section):
+                    yield from _list_knobs(inner, *path, name)
+
+
+def _hint(place: tuple[str | int, ...], detail: Any) -> str:
     """How to write what YAML took for something else: the number 1e-3, or a file that is not there."""
-    if detail["loc"] in (("data", "path"), ("split", "test_list")) and detail["input"] is None:
+    if place in (("data", "path"), ("split", "test_list")) and detail["input"] is None:
         return f"; write {NO_FILE} for none"
     if detail["type"] != "float_type" or not isinstance(detail["input"], str):
         return ""

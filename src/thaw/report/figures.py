@@ -1,7 +1,8 @@
 """Numbers -> figures, as PNG bytes: the same bytes for the same numbers."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from thaw.metrics import reliability_bins
-from thaw.report.read import Epoch, Results, Run
+from thaw.evaluation.scores import reliability_bins
+from thaw.report.comparison import Comparison, VariantSummary
+from thaw.report.results import Results, Run
+from thaw.report.tables import format_flops
+from thaw.training.history_csv import Epoch, History
 
 DPI = 110
 COLORS = ("#2563a8", "#d9822b", "#2f9e6e", "#a4479b", "#b8433e", "#5b6b7a")
@@ -23,7 +27,6 @@ CELLS_LABELLED = 20
 FEW_CLASSES = 4
 """A confusion matrix of more classes needs narrow labels and room."""
 COLUMNS = 3
-
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -66,44 +69,67 @@ def draw_run_figures(results: Results, run: Run) -> dict[str, bytes]:
     }
 
 
-def draw_comparison_figures(results: Results, comparison: Mapping[str, Any]) -> dict[str, bytes]:
-    """The figures of all variants: `accuracy`, `curves`, `confusion`, `reliability`; and `sizes`, of the data."""
-    names = [row["variant"] for row in comparison["variants"]]
+def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[str, bytes]:
+    """The figures of all variants: `accuracy_against_cost`, `curves`, `confusion`, `calibration`; and `sizes`."""
+    names = [row.variant for row in comparison.variants]
     return {
-        "accuracy": draw_accuracy(
-            comparison["variants"], results.runs, guessing=comparison["dataset"]["guessing_accuracy"]
+        "accuracy_against_cost": draw_accuracy_against_cost(
+            comparison.variants, results.runs, baseline=comparison.dataset.majority_class_accuracy
         ),
         "curves": draw_curves(results, names),
         "confusion": draw_confusion(
             {name: count_confusion(results.runs_of(name), results) for name in names}, results.classes
         ),
-        "reliability": draw_reliability(results, names),
+        "calibration": draw_calibration(results, names),
         "sizes": draw_sizes(results),
     }
 
 
-def draw_accuracy(variants: Sequence[Mapping[str, Any]], runs: Sequence[Run], *, guessing: float) -> bytes:
-    """A line a variant: mean with its 95 % interval, and a ring for each seed."""
-    figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(variants)), layout="constrained")
+def draw_accuracy_against_cost(variants: Sequence[VariantSummary], runs: Sequence[Run], *, baseline: float) -> bytes:
+    """A dot a variant with its 95 % interval, and a ring for each seed; cheap on the left, accurate at the top."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(variants):
-        mean, (low, high), color = row["accuracy_mean"], row["accuracy_ci95"], _color(place)
-        axes.plot([low, high], [place, place], color=color, linewidth=7, alpha=0.25, solid_capstyle="round")
-        seeds = [run.metrics.test.accuracy for run in runs if run.variant == row["variant"]]
-        axes.scatter(seeds, [place] * len(seeds), s=34, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
-        axes.scatter([mean], [place], s=42, color=color, zorder=4)
-        axes.annotate(
-            f"{100 * mean:.1f} %", (mean, place), xytext=(0, 8), textcoords="offset points", ha="center", color=color
-        )
-    lowest = min(row["accuracy_ci95"][0] for row in variants)
-    if guessing > lowest - 0.1:
-        axes.axvline(guessing, color="#8a949e", linestyle=":", linewidth=1.2)
-    axes.set_yticks(range(len(variants)), [str(row["variant"]) for row in variants])
-    axes.set_ylim(len(variants) - 0.5, -0.7)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("test accuracy: mean over seeds (dot), 95 % interval (bar), single seeds (rings)")
+        x, (low, high), color = row.cost.flops, row.accuracy_ci95, _color(place)
+        axes.plot([x, x], [low, high], color=color, linewidth=7, alpha=0.25, solid_capstyle="round")
+        seeds = [run.metrics.test.accuracy for run in runs if run.variant == row.variant]
+        axes.scatter([x] * len(seeds), seeds, s=34, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
+        axes.scatter([x], [row.accuracy_mean], s=42, color=color, zorder=4)
+        _annotate_variant(axes, row, color=color, on_the_left=_is_crowded(row, variants))
+    if baseline > min(row.accuracy_ci95[0] for row in variants) - 0.1:
+        axes.axhline(baseline, color="#8a949e", linestyle=":", linewidth=1.2)
+    costs = [row.cost.flops for row in variants]
+    axes.set_xscale("log")
+    room = (max(costs) / min(costs)) ** 0.2 * 1.5
+    axes.set_xlim(min(costs) / room, max(costs) * room)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(costs) < 30 * min(costs) else (1,)))
+    axes.xaxis.set_major_formatter(lambda flops, _: format_flops(flops))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_xlabel("cost of one run: floating-point operations, features and all candidates included (log scale)")
+    axes.set_ylabel("test accuracy")
+    axes.set_title("mean over seeds (dot), 95 % interval (bar), single seeds (rings)", fontweight="normal", fontsize=9)
     return _to_png(figure)
+
+
+def _is_crowded(row: VariantSummary, variants: Sequence[VariantSummary]) -> bool:
+    """Whether the next dearer variant stands where the text would go."""
+    costs = [other.cost.flops for other in variants]
+    dearer = [cost for cost in costs if cost > row.cost.flops]
+    return bool(dearer) and math.log(min(dearer) / row.cost.flops) < 0.2 * math.log(max(costs) / min(costs))
+
+
+def _annotate_variant(axes: Axes, row: VariantSummary, *, color: str, on_the_left: bool) -> None:
+    """Name and accuracy beside the dot."""
+    axes.annotate(
+        f"{row.variant}\n{100 * row.accuracy_mean:.1f} %",
+        (row.cost.flops, row.accuracy_mean),
+        xytext=(-10 if on_the_left else 10, 0),
+        textcoords="offset points",
+        ha="right" if on_the_left else "left",
+        va="center",
+        color=color,
+    )
 
 
 def draw_curves(results: Results, variants: Sequence[str]) -> bytes:
@@ -114,11 +140,11 @@ def draw_curves(results: Results, variants: Sequence[str]) -> bytes:
         for run in results.runs_of(name):
             _plot_history(grid[0, place], run.history, quantity="loss", color=_color(place))
             _plot_history(grid[1, place], run.history, quantity="accuracy", color=_color(place))
-        longest = max((run.history for run in results.runs_of(name)), key=len)
+        longest = max((run.history for run in results.runs_of(name)), key=lambda history: len(history.epochs))
         _mark_phases(grid[0, place], longest)
         _mark_phases(grid[1, place], longest)
         grid[0, place].set_title(name, pad=16)
-        grid[1, place].set_xlabel("epoch")
+        grid[1, place].set_xlabel(_name_steps(run.history for run in results.runs_of(name)))
     _label_curves(grid[0, 0], grid[1, 0])
     return _to_png(figure)
 
@@ -129,32 +155,32 @@ def _draw_run_curves(run: Run) -> bytes:
     for axes, quantity in ((losses, "loss"), (accuracies, "accuracy")):
         _plot_history(axes, run.history, quantity=quantity, color=COLORS[0])
         _mark_phases(axes, run.history)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(_name_steps([run.history]))
     losses.set_title(run.name, pad=16)
     _label_curves(losses, accuracies)
     return _to_png(figure)
 
 
-def _plot_history(axes: Axes, history: Sequence[Epoch], *, quantity: str, color: str) -> None:
+def _plot_history(axes: Axes, history: History, *, quantity: str, color: str) -> None:
     """One run: validation, training dashed, a dot at the epoch that was kept."""
-    x = np.arange(1, len(history) + 1)
-    val = [getattr(epoch, f"val_{quantity}") for epoch in history]
-    train = [getattr(epoch, f"train_{quantity}") for epoch in history]
-    marker = "." if len(history) == 1 else None
+    x = np.arange(1, len(history.epochs) + 1)
+    val = [getattr(epoch, f"val_{quantity}") for epoch in history.epochs]
+    train = [getattr(epoch, f"train_{quantity}") for epoch in history.epochs]
+    marker = "." if len(history.epochs) == 1 else None
     axes.plot(x, train, color=color, linestyle=(0, (3, 2)), linewidth=1.1, alpha=0.6, marker=marker)
     axes.plot(x, val, color=color, alpha=0.9)
-    best = next(i for i, epoch in enumerate(history) if epoch.best)
+    best = history.best
     axes.scatter([x[best]], [val[best]], s=24, color=color, zorder=4)
 
 
-def _mark_phases(axes: Axes, history: Sequence[Epoch]) -> None:
+def _mark_phases(axes: Axes, history: History) -> None:
     """A line between phases, and above each what it trains. Seeds may stop early: the longest run sets the lines."""
-    starts = [i for i, epoch in enumerate(history) if i == 0 or epoch.phase != history[i - 1].phase]
+    starts = [i for i, epoch in enumerate(history.epochs) if i == 0 or epoch.phase != history.epochs[i - 1].phase]
     for start in starts:
         if start > 0:
             axes.axvline(start + 0.5, color="#8a949e", linewidth=0.8)
         axes.annotate(
-            history[start].train,
+            _label_phase(history.epochs[start]),
             (start + 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(3, 3),
@@ -162,8 +188,21 @@ def _mark_phases(axes: Axes, history: Sequence[Epoch]) -> None:
             color="#6b7580",
             fontsize=8,
         )
-    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.set_xlim(0.5, len(history.epochs) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _label_phase(first: Epoch) -> str:
+    """What a phase trains, from its first epoch; a solved phase has penalties instead of epochs."""
+    return f"{first.train} (solved)" if first.penalty is not None else first.train
+
+
+def _name_steps(histories: Iterable[History]) -> str:
+    """The x axis of learning curves."""
+    solved = {epoch.penalty is not None for history in histories for epoch in history.epochs}
+    if solved == {True}:
+        return "penalty, from strong to weak"
+    return "penalty, then epoch" if solved == {True, False} else "epoch"
 
 
 def _label_curves(losses: Axes, accuracies: Axes) -> None:
@@ -178,7 +217,7 @@ def _label_curves(losses: Axes, accuracies: Axes) -> None:
 
 
 def count_confusion(runs: Sequence[Run], results: Results) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How often a picture of class i was taken for class j, summed over the runs; shape (C, C), int64."""
+    """How often an image of class i was taken for class j, summed over the runs; shape (C, C), int64."""
     counts = np.zeros((len(results.classes), len(results.classes)), dtype=np.int64)
     for run in runs:
         np.add.at(counts, (results.test_labels, run.predicted), 1)
@@ -223,8 +262,8 @@ def _plot_confusion(axes: Axes, counts: np.ndarray[Any, np.dtype[np.int64]], cla
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=color, fontsize=7 if crowded else 10)
 
 
-def draw_reliability(results: Results, variants: Sequence[str]) -> bytes:
-    """Accuracy against confidence, a panel a variant, all seeds together: on the diagonal, a 90 % is right in 90 %."""
+def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
+    """Accuracy against confidence, a panel a variant, all seeds together: on the diagonal, 90 % are correct in 90 %."""
     columns = min(COLUMNS, len(variants))
     rows = -(-len(variants) // columns)
     figure = _framed_figure(columns * 2.6 + 0.8, rows * 2.9)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from thaw.sample.brush import (
+from thaw.sample.brush import (  # fmt: skip
     Colour,
     Frame,
     Mark,
@@ -28,10 +28,9 @@ from thaw.sample.brush import (
     soft,
     taper,
     vary,
-)  # fmt: skip
+)
 
 Range = tuple[float, float]
-
 WHITE: Colour = (240, 236, 228)
 PINK: Colour = (226, 140, 140)
 DARK: Colour = (38, 30, 32)
@@ -129,7 +128,7 @@ class Look:
 def draw_animal(canvas: Image.Image, kind: Kind, rng: Generator, light: tuple[float, float]) -> None:
     """Draw one animal of this kind somewhere on the canvas (RGB); `light` points towards the light.
 
-    Tail and lying body are always on the right of the head: the camera flips half of the pictures.
+    Tail and lying body are always on the right of the head: the camera flips half of the images.
     """
     look = _draw_look(kind, rng)
     sizes = {"portrait": (0.24, 0.34), "sitting": (0.16, 0.22), "lying": (0.17, 0.24)}

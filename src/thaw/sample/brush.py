@@ -16,12 +16,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Points = NDArray[np.float64]
 """Corners or a contour, shape (N, 2): x to the right, y down."""
-
 Colour = tuple[int, int, int]
 Option = TypeVar("Option")
 Mark = tuple[Points, Colour]
 """A contour and what it is filled with, painted onto a larger shape and cut off at its edge."""
-
 SHADE = 3 / 8
 """How much darker the side is that the light does not reach."""
 
@@ -156,7 +154,7 @@ def paint(
         rng: for the hairs.
         marks: in canvas pixels, from the lowest to the uppermost.
         hairs: how many short strokes to scatter.
-        edge: width of the outline in pixels; 0 for none.
+        edge: width of the summary in pixels; 0 for none.
     """
     low = np.maximum(np.floor(contour.min(axis=0)), 0)
     size = np.minimum(np.ceil(contour.max(axis=0)) + 1, canvas.size) - low

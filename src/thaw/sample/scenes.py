@@ -21,7 +21,7 @@ TOYS: tuple[Colour, ...] = (
     (240, 240, 236),
 )
 GREY: Colour = (128, 128, 128)
-# Shares of noise in a picture.
+# Shares of noise in an image.
 GRAINS = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
 BOXES: tuple[Colour, ...] = ((186, 146, 100), (160, 120, 80), (120, 60, 60), (70, 100, 120), (200, 200, 196))
 
@@ -29,7 +29,7 @@ BOXES: tuple[Colour, ...] = ((186, 146, 100), (160, 120, 80), (120, 60, 60), (70
 def draw_background(size: tuple[int, int], rng: Generator, light: tuple[float, float]) -> Image.Image:
     """A place, RGB, of `size` (width, height); `light` points towards the light."""
     draw = pick(rng, (_draw_room, _draw_room, _draw_meadow, _draw_meadow, _draw_tiles, _draw_cloth, _draw_blotches))
-    # Drawn at the size of the picture, since it needs no smooth edges: four times faster.
+    # Drawn at the size of the image, since it needs no smooth edges: four times faster.
     scene = draw((size[0] // 2, size[1] // 2), rng)
     for _ in range(int(between(rng, 0, 2.6))):
         _draw_toy(scene, rng, light)
@@ -161,18 +161,18 @@ def draw_foreground(canvas: Image.Image, rng: Generator, light: tuple[float, flo
 
 
 def photograph(canvas: Image.Image, rng: Generator) -> Image.Image:
-    """Take the picture of a drawn canvas: half its size, RGB, with light, cast, blur, grain and a flip."""
-    picture = canvas.reduce(2)
+    """Take the image of a drawn canvas: half its size, RGB, with light, cast, blur, grain and a flip."""
+    image = canvas.reduce(2)
     if chance(rng, 0.5):
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if chance(rng, 0.35):
-        picture = picture.filter(ImageFilter.BoxBlur(between(rng, 0.3, 1.6)))
+        image = image.filter(ImageFilter.BoxBlur(between(rng, 0.3, 1.6)))
     contrast, brightness = between(rng, 0.65, 1.15), between(rng, -34, 30)
     tables: list[int] = []
     for _ in range(3):
         gain, cast = contrast * between(rng, 0.93, 1.07), brightness + between(rng, -8, 8)
         tables += ((np.arange(256) - 128) * gain + 128 + cast).clip(0, 255).astype(np.int64).tolist()
-    picture = picture.point(tables)
-    noise = Image.frombytes("RGB", picture.size, rng.bytes(picture.width * picture.height * 3))
-    grain = Image.blend(Image.new("RGB", picture.size, GREY), noise, pick(rng, GRAINS))
-    return ImageChops.add(picture, grain, offset=-128)
+    image = image.point(tables)
+    noise = Image.frombytes("RGB", image.size, rng.bytes(image.width * image.height * 3))
+    grain = Image.blend(Image.new("RGB", image.size, GREY), noise, pick(rng, GRAINS))
+    return ImageChops.add(image, grain, offset=-128)

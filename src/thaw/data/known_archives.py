@@ -1,0 +1,81 @@
+"""What a pinned archive is known to hold: where the truth is known, a look at the whole of what cleaning found."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thaw.data.manifest import Reason, Row
+from thaw.errors import DataError
+
+_UNDECODABLE = {Reason.EMPTY, Reason.NOT_AN_IMAGE, Reason.TRUNCATED, Reason.BROKEN}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownArchive:
+    """The facts of one archive, which hold whatever the parameters of cleaning are."""
+
+    name: str
+
+    files: dict[str, int]
+    """Class -> how many files its folders hold, without what operating systems left there."""
+
+    undecodable: frozenset[str]
+    """The ends of the paths of the files that are no whole image."""
+
+
+KNOWN_ARCHIVES = {
+    "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9": KnownArchive(
+        name="Microsoft's Cats vs Dogs",
+        files={"Cat": 12_500, "Dog": 12_500},
+        undecodable=frozenset({"Cat/666.jpg", "Dog/11702.jpg"}),
+    ),
+    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce": KnownArchive(
+        name="CIFAR-10",
+        files=dict.fromkeys(
+            ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"), 6_000
+        ),
+        undecodable=frozenset(),
+    ),
+}
+"""SHA-256 of an archive -> what it holds. The two files of the first are empty; Pillow decodes its other 24,998."""
+
+
+def require_known_counts(rows: Sequence[Row], *, archive_sha256: str) -> None:
+    """Compare what cleaning found with what is known of the archive, if anything is.
+
+    Args:
+        rows: the manifest.
+        archive_sha256: the archive's hash.
+
+    Raises:
+        DataError: a class has more or fewer files, or other files do not decode. The archive is whole, so a disk or
+            a decoder is at fault.
+    """
+    known = KNOWN_ARCHIVES.get(archive_sha256)
+    if known is None:
+        return
+    in_classes = [row for row in rows if row.label and row.reason != Reason.SYSTEM_FILE]
+    files = dict(Counter(row.label for row in in_classes))
+    undecodable = {"/".join(row.path.split("/")[-2:]) for row in in_classes if row.reason in _UNDECODABLE}
+    if files != known.files:
+        raise _unexpected(known, expected=_count(known.files), found=_count(files))
+    if undecodable != known.undecodable:
+        raise _unexpected(known, expected=_list(known.undecodable), found=_list(undecodable))
+
+
+def _unexpected(known: KnownArchive, *, expected: str, found: str) -> DataError:
+    return DataError(
+        f"the archive is {known.name}, which holds {expected}, but cleaning found {found}: check the disk, "
+        "run `dvc repro --force unzip`, and if that changes nothing, install the pinned requirements"
+    )
+
+
+def _count(files: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} files of class {name!r}" for name, count in sorted(files.items())) or "no class"
+
+
+def _list(paths: frozenset[str] | set[str]) -> str:
+    shown = ", ".join(sorted(paths)[:3]) + (", ..." if len(paths) > 3 else "")
+    return f"{len(paths)} {'file' if len(paths) == 1 else 'files'} that cannot be decoded" + (
+        f" ({shown})" if paths else ""
+    )

@@ -1,0 +1,131 @@
+"""manifest.csv: one row for each file of the unzipped folder, kept or dropped, and why."""
+
+import csv
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from thaw import paths
+from thaw.errors import DataError
+from thaw.utils.atomic import new_file
+
+
+class Reason(StrEnum):
+    """Why a file was dropped: the closed vocabulary of the manifest's column `reason`."""
+
+    EMPTY = "empty file"
+    NOT_AN_IMAGE = "not an image"
+    TRUNCATED = "truncated"
+    BROKEN = "broken"
+    TOO_MANY_PIXELS = "too many pixels"
+    TOO_SMALL = "too small"
+    LABEL_CONFLICT = "label conflict"
+    NO_CLASS = "not in a class folder"
+    SYSTEM_FILE = "system file"
+
+
+EXPLANATIONS = {
+    Reason.EMPTY: "the file holds no bytes",
+    Reason.NOT_AN_IMAGE: "the file does not start like a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP, whatever its name is",
+    Reason.TRUNCATED: "the file ends before its image does",
+    Reason.BROKEN: "the file starts like an image, but its pixels cannot be decoded",
+    Reason.TOO_MANY_PIXELS: "the image has more pixels than clean.max_pixels, and was not decoded",
+    Reason.TOO_SMALL: "the image's short side is below clean.min_side_px",
+    Reason.LABEL_CONFLICT: "the same image is there under another label, so nobody knows which one is right",
+    Reason.NO_CLASS: "the file lies beside the class folders, or nothing in its folder can be decoded",
+    Reason.SYSTEM_FILE: "an operating system left it there (Thumbs.db, .DS_Store, __MACOSX, ...)",
+}
+DAMAGED_SCAN = "damaged scan"
+"""The one value of the column `damage`: libjpeg-turbo complains about a JPEG that Pillow decodes. Flagged, kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """What is known about one file; `width_px` to `exif_orientation` are None where it cannot be decoded."""
+
+    path: str
+    """Relative to the unzipped folder, with forward slashes."""
+    label: str
+    """The class: the name of the folder that directly holds the file; empty if that is no class folder."""
+    bytes: int
+    sha256: str
+    """Of the file."""
+    width_px: int | None = None
+    """Of the file as it is stored, before it is turned upright."""
+    height_px: int | None = None
+    mode: str | None = None
+    format: str | None = None
+    exif_orientation: int | None = None
+    kept: bool
+    reason: str = ""
+    """Empty if kept, else a Reason."""
+    damage: str = ""
+    """Empty, or DAMAGED_SCAN."""
+    pixels_sha256: str = ""
+    """Of the decoded upright RGB pixels, width and height; empty where it is undecodable."""
+    duplicate_group: str = ""
+    """The smallest path of the group of images that are duplicates of one another; empty if there is no other."""
+    duplicate_kind: str = ""
+    """exact: another image of the group has the same pixels; near: none has; empty: no group."""
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+def write_manifest(path: Path, rows: Iterable[Row]) -> None:
+    """Write the rows, sorted by path, as CSV."""
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in sorted(rows, key=lambda row: row.path):
+            values = {**dataclasses.asdict(row), "kept": "true" if row.kept else "false"}
+            writer.writerow(values.values())
+
+
+def read_manifest(path: Path) -> list[Row]:
+    """Read what `write_manifest` wrote; raise DataError if it is missing or something else."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_parse_row(values) for values in csv.DictReader(file, strict=True)]
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: run the clean stage") from None
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is no manifest ({error}): delete it and run the clean stage again") from None
+
+
+def summarise(rows: Sequence[Row]) -> str:
+    """What was kept and what was dropped, in one line."""
+    kept = [row for row in rows if row.kept]
+    groups = {row.duplicate_group for row in kept} - {""}
+    reasons = Counter(row.reason for row in rows if not row.kept)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
+    return (
+        f"kept {len(kept):,} of {len(rows):,} files, {len(groups):,} groups of duplicates among them; "
+        f"dropped: {dropped} ({paths.MANIFEST} says which)"
+    )
+
+
+def _parse_row(values: dict[str, str]) -> Row:
+    return Row(
+        path=values["path"],
+        label=values["label"],
+        bytes=int(values["bytes"]),
+        sha256=values["sha256"],
+        width_px=_parse_optional(values["width_px"]),
+        height_px=_parse_optional(values["height_px"]),
+        mode=values["mode"] or None,
+        format=values["format"] or None,
+        exif_orientation=_parse_optional(values["exif_orientation"]),
+        kept={"true": True, "false": False}[values["kept"]],
+        reason=values["reason"],
+        damage=values["damage"],
+        pixels_sha256=values["pixels_sha256"],
+        duplicate_group=values["duplicate_group"],
+        duplicate_kind=values["duplicate_kind"],
+    )
+
+
+def _parse_optional(text: str) -> int | None:
+    return int(text) if text else None

@@ -1,0 +1,88 @@
+"""splits.csv: which image is in which split, and what it shows; the writer beside the reader."""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from thaw.errors import DataError
+from thaw.utils.random_streams import uniform_of
+from thaw.utils.records import read_rows, write_rows
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+COLUMNS = ("path", "label", "split", "group")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitTable:
+    """splits.csv in memory; the rows are sorted by path."""
+
+    paths: tuple[str, ...]
+    """As in the manifest."""
+
+    labels: tuple[str, ...]
+    """The class of each image."""
+
+    splits: tuple[str, ...]
+    """One of SPLITS for each image."""
+
+    groups: tuple[str, ...]
+    """For each image the name of its group of duplicates; an image without any is a group of its own."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, sorted; a label is an index into them."""
+        return tuple(sorted(set(self.labels)))
+
+
+def write_splits(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Write a row (path, label, split, group) for each image."""
+    write_rows(path, COLUMNS, rows)
+
+
+def read_splits(path: Path) -> SplitTable:
+    """Read what `write_splits` wrote; DataError if it is missing or is something else."""
+    rows = read_rows(path, COLUMNS, stage="split")
+    for row in rows:
+        if row["split"] not in SPLITS:
+            raise DataError(f"{path}: {row['split']!r} is not a split; expected one of {', '.join(SPLITS)}")
+    return SplitTable(
+        paths=tuple(row["path"] for row in rows),
+        labels=tuple(row["label"] for row in rows),
+        splits=tuple(row["split"] for row in rows),
+        groups=tuple(row["group"] for row in rows),
+    )
+
+
+def redraw_val(table: SplitTable, *, seed: int) -> SplitTable:
+    """Divide train and val anew, as a new draw of the same training images would be; test stays as it is.
+
+    In each class the same share of the groups of duplicates is val as before, at least one and not all, and groups stay
+    together. Which ones depends on the seed, their names and
+    how many there are.
+    """
+    counts = Counter(table.splits)
+    share = counts["val"] / (counts["val"] + counts["train"])
+    groups: dict[str, set[str]] = defaultdict(set)
+    for label, split, group in zip(table.labels, table.splits, table.groups, strict=True):
+        if split != "test":
+            groups[label].add(group)
+    val: set[str] = set()
+    for names in groups.values():
+        ranked = sorted(names, key=lambda name: (uniform_of(f"{seed}:val:{name}"), name))
+        val.update(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
+    splits = tuple(
+        split if split == "test" else "val" if group in val else "train"
+        for split, group in zip(table.splits, table.groups, strict=True)
+    )
+    return dataclasses.replace(table, splits=splits)
+
+
+def summarise_splits(path: Path) -> str:
+    """How many images each split of a splits.csv has, in one line."""
+    counts = Counter(read_splits(path).splits)
+    return ", ".join(f"{counts[split]:,} {split}" for split in SPLITS) + f" ({path} says which)"

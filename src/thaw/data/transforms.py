@@ -1,0 +1,86 @@
+"""Pixels -> views, the squares that a network is shown, and views -> tensors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from thaw.data.decode import Pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What a backbone wants to be shown; it was trained on images prepared like this."""
+
+    image_size_px: int
+    """Images are squares of this side."""
+
+    resize_px: int
+    """The short side is brought to this before the square is cut from the middle."""
+
+    interpolation: Literal["bilinear", "bicubic"]
+
+    mean: tuple[float, float, float]
+    """Subtracted from each channel, of pixels in [0, 1]."""
+
+    std: tuple[float, float, float]
+    """What each channel is divided by then."""
+
+
+def centre_view(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Resize the short side and cut the middle square: how an image is looked at when nothing is learnt.
+
+    Args:
+        pixels: shape `(H, W, 3)`, uint8.
+        preprocessing: the backbone's.
+
+    Returns:
+        Shape `(S, S, 3)`, uint8.
+    """
+    height, width, _ = pixels.shape
+    side = min(height, width) * preprocessing.image_size_px / preprocessing.resize_px
+    left, top = (width - side) / 2, (height - side) / 2
+    return _resize(pixels, (left, top, left + side, top + side), preprocessing)
+
+
+def random_view(pixels: Pixels, preprocessing: Preprocessing, random: np.random.Generator) -> Pixels:
+    """A random part of the image, possibly mirrored: the usual augmentation (Szegedy et al., CVPR 2015).
+
+    The part covers 35 to 100 % of the area and is up to a third wider than high, or higher than wide. Shapes and
+    dtypes are those of `centre_view`.
+    """
+    height, width, _ = pixels.shape
+    area = height * width * random.uniform(0.35, 1.0)
+    aspect = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+    part_width = min(width, float(np.sqrt(area * aspect)))
+    part_height = min(height, float(np.sqrt(area / aspect)))
+    left = random.uniform(0, width - part_width)
+    top = random.uniform(0, height - part_height)
+    view = _resize(pixels, (left, top, left + part_width, top + part_height), preprocessing)
+    return view[:, ::-1] if random.random() < 0.5 else view
+
+
+def _resize(pixels: Pixels, box: tuple[float, float, float, float], preprocessing: Preprocessing) -> Pixels:
+    resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    size = (preprocessing.image_size_px, preprocessing.image_size_px)
+    resized = Image.fromarray(pixels).resize(size, resample[preprocessing.interpolation], box=box)
+    return np.asarray(resized)
+
+
+def normalise(views: NDArray[np.uint8] | Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """Views, shape `(B, S, S, 3)`, uint8 -> images, shape `(B, 3, S, S)`, float32, channels last, on `device`."""
+    host = torch.as_tensor(views)
+    if device.type == "cuda":
+        # A GPU fetches pinned memory by itself, several times as fast.
+        host = host.pin_memory()
+    batch, height, width, channels = host.shape
+    # Whole rows of pixels at a time: with three numbers in the innermost loop, arithmetic takes twice as long.
+    rows = host.to(device, non_blocking=True).view(batch, height, width * channels).float()
+    mean = torch.tensor(preprocessing.mean * width, device=device)
+    std = torch.tensor(preprocessing.std * width, device=device)
+    rows.div_(255).sub_(mean).div_(std)
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

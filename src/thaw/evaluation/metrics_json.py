@@ -1,0 +1,49 @@
+"""reports/metrics/VARIANT-SEED.json: the scores of a run; the writer beside the reader."""
+
+from pathlib import Path
+
+from thaw.network.model_card import BestEpoch
+from thaw.utils.records import Record, read_record, write_record
+
+
+class ScoresOnTest(Record):
+    """Scores on the test split."""
+
+    accuracy: float
+    log_loss: float
+    roc_auc: float
+    ece: float
+
+
+class ValScores(Record):
+    """Scores on the validation split, of the epoch that was kept."""
+
+    accuracy: float
+    log_loss: float
+
+
+class Metrics(Record):
+    """All that the file holds."""
+
+    test: ScoresOnTest
+    val: ValScores
+    trainable_parameters: int
+    """Of the phase that trains most."""
+
+    backbone_tensors: int
+    """Parameters and buffers."""
+
+    backbone_tensors_moved: int
+    """How many differ by a bit from the pretrained ones."""
+
+    best: BestEpoch
+
+
+def write_metrics(path: Path, metrics: Metrics) -> None:
+    """Write the scores of a run."""
+    write_record(path, metrics)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read what `write_metrics` wrote; DataError if it is missing or is something else."""
+    return read_record(path, Metrics, stage="evaluate")

@@ -1,0 +1,114 @@
+"""Pixels -> class probabilities: the one way from images to what a model says of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thaw.compute.collectives import all_reduce_rows
+from thaw.compute.device import choose_device
+from thaw.compute.memory import explain_out_of_memory
+from thaw.data.decode import Pixels, UndecodableError, decode, decode_image
+from thaw.data.image_zip import encode_for_storage
+from thaw.data.loader import batches
+from thaw.data.transforms import centre_view, normalise
+from thaw.errors import DataError
+from thaw.evaluation.predictions_csv import Probabilities
+from thaw.network.classifier import Classifier, load_model
+from thaw.network.fusion import fuse_for_inference
+from thaw.params import FLOAT32, ComputeParams, StorageParams
+from thaw.utils.progress import progress
+from thaw.utils.ranks import shard_by_batch
+
+BATCH_SIZE = 32
+"""Images in one forward pass of `predict_files`, which needs no params.yaml."""
+
+
+def predict_images(
+    model: Classifier,
+    read_pixels: Callable[[int], Pixels],
+    *,
+    count: int,
+    batch_size: int,
+    label: str,
+    compute: ComputeParams = FLOAT32,
+) -> Probabilities:
+    """The class probabilities of `count` images, shape `(count, C)`, by the centre view of each.
+
+    The network is folded and runs on the GPU where there is one; `model` is moved there. Of several processes each
+    computes some of the batches, and all get all rows.
+
+    Args:
+        model: in eval mode.
+        read_pixels: the index of an image -> its pixels, shape `(H, W, 3)`, uint8; called from several threads.
+        count: how many images there are.
+        batch_size: images in one forward pass.
+        label: what the progress bar says.
+        compute: how the device computes.
+
+    Raises:
+        TrainingError: a batch does not fit into the memory.
+    """
+    device = choose_device()
+    forward = fuse_for_inference(model.to(device), compute, device)
+    probabilities = np.zeros((count, len(model.classes)))
+    order = shard_by_batch(range(count), batch_size=batch_size)
+
+    def view(index: int) -> Pixels:
+        return centre_view(read_pixels(index), model.preprocessing)
+
+    guard = explain_out_of_memory(
+        f"predicting {batch_size} images at once", remedy="set embed.batch_size, or backbone.image_size_px, to less"
+    )
+    with guard, torch.inference_mode(), progress(label, total=len(order), unit="images") as bar:
+        for rows, views in batches(order, view, batch_size=batch_size):
+            # Batches of one size alone, the last one filled up, as in `embed`.
+            full = np.resize(views, (batch_size, *views.shape[1:]))
+            logits = forward(normalise(full, model.preprocessing, device))  # (B, C)
+            probabilities[rows] = softmax(logits)[: len(rows)]
+            bar.update(len(rows))
+    return all_reduce_rows(probabilities)
+
+
+def softmax(logits: torch.Tensor) -> Probabilities:
+    """Logits, shape `(B, C)` -> probabilities of the same shape, computed in float64."""
+    probabilities: Probabilities = logits.double().softmax(dim=1).cpu().numpy()
+    return probabilities
+
+
+def predict_files(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
+    """The probability of each class for each image file, by a saved model.
+
+    A file is decoded, turned upright and shrunk as cleaning does it, so that an image of the data set gets the
+    probabilities that evaluation gave it.
+
+    Raises:
+        DataError: the model or an image is missing or broken.
+    """
+    saved = load_model(model)
+
+    def read_pixels(index: int) -> Pixels:
+        return read_as_stored(files[index], storage=saved.card.storage)
+
+    probabilities = predict_images(
+        saved.classifier, read_pixels, count=len(files), batch_size=min(BATCH_SIZE, len(files)), label="predict"
+    )
+    return [dict(zip(saved.card.classes, row, strict=True)) for row in probabilities.tolist()]
+
+
+def read_as_stored(file: Path, *, storage: StorageParams) -> Pixels:
+    """The pixels that images.zip would give for an image file, shape `(H, W, 3)`, uint8.
+
+    Raises:
+        DataError: the file cannot be read or decoded.
+    """
+    try:
+        data = file.read_bytes()
+        decoded = decode_image(data, max_pixels=storage.max_pixels)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    except UndecodableError as error:
+        raise DataError(f"{file} is not a sound image: {error}") from None
+    stored = encode_for_storage(decoded, data, side_px=storage.side_px)
+    return decoded.pixels if stored is data else decode(stored, max_pixels=storage.max_pixels)

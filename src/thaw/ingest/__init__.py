@@ -1,0 +1,1 @@
+"""From a source to a folder of files: download, verify, unpack."""

@@ -1,0 +1,95 @@
+"""Which backbones there are: for each name its library, size, native input, and where its ImageNet weights are."""
+
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+import timm
+import torch
+import torchvision
+
+from thaw.network.backbones import backbone_names, library_of
+from thaw.network.weights import BUNDLED, find_in_hub_cache
+
+WeightsLocation = Literal["bundled", "cached", "download", "none"]
+"""Of ImageNet weights: in a Python package, in the library's cache, on the library's server, or nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryEntry:
+    """What one line of the catalogue says."""
+
+    name: str
+
+    origin: Literal["torchvision", "timm"]
+
+    parameters: int
+    """With the classifier of its weights, which the pipeline replaces."""
+
+    input_size_px: int
+    """The side of the images that it was made for; most networks can see others too."""
+
+    weights: WeightsLocation
+
+
+def match_names(pattern: str) -> list[str]:
+    """The names that match, sorted: `resnet*` by wildcards, `resnet` anywhere in the name.
+
+    timm's names with a tag, such as `resnet50d.ra2_in1k`, are left out unless the pattern has a dot too.
+    """
+    pattern = pattern.lower()
+    wildcards = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    names = [name for name in backbone_names() if "." in pattern or "." not in name]
+    return fnmatch.filter(names, wildcards)
+
+
+def look_up(name: str) -> RegistryEntry:
+    """One line of the catalogue, without a network and without computing a weight.
+
+    Raises:
+        ConfigError: there is no such backbone.
+    """
+    library = library_of(name)
+    return RegistryEntry(
+        name=name,
+        origin=library,
+        parameters=_count_parameters(name),
+        input_size_px=_input_size_px(name),
+        weights=find_weights(name),
+    )
+
+
+def find_weights(name: str) -> WeightsLocation:
+    """Where the ImageNet weights of a backbone are; looks only at this machine."""
+    if name == BUNDLED:
+        return "bundled"
+    if library_of(name) == "torchvision":
+        return _in_torch_hub(torchvision.models.get_model_weights(name)["DEFAULT"].url)
+    config = timm.get_pretrained_cfg(name)
+    if not config.has_weights:
+        return "none"
+    if not config.hf_hub_id:
+        return _in_torch_hub(config.url)
+    return "cached" if find_in_hub_cache(name) else "download"
+
+
+def _in_torch_hub(url: str) -> WeightsLocation:
+    """Where `torch.hub.load_state_dict_from_url` keeps the file of an address."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    return "cached" if file.is_file() else "download"
+
+
+def _count_parameters(name: str) -> int:
+    if library_of(name) == "torchvision":
+        return int(torchvision.models.get_model_weights(name)["DEFAULT"].meta["num_params"])
+    # Tensors on the meta device have shapes and no numbers: even the largest network takes a second.
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in timm.create_model(name).parameters())
+
+
+def _input_size_px(name: str) -> int:
+    if library_of(name) == "torchvision":
+        return int(torchvision.models.get_model_weights(name)["DEFAULT"].transforms().crop_size[0])
+    return int(timm.get_pretrained_cfg(name).input_size[-1])

@@ -1,0 +1,88 @@
+"""Where each stage's files lie, relative to the project's root; dvc.yaml names the same paths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from thaw.errors import ConfigError
+from thaw.params import Params
+
+ARCHIVE = Path("data/raw/archive")
+IMAGES_FOLDER = Path("data/images")
+CHECKSUMS = Path("data/images.sha256")
+MANIFEST = Path("data/clean/manifest.csv")
+IMAGES = Path("data/clean/images.zip")
+DROPPED = Path("data/clean/dropped.zip")
+SPLITS = Path("data/splits.csv")
+FEATURES = Path("data/features.safetensors")
+EMBED_COST = Path("data/cost/embed.json")
+FIGURES = Path("reports/figures")
+CODE_LISTS = Path("data/code")
+COMPARISON_MD = Path("reports/comparison.md")
+COMPARISON_HTML = Path("reports/comparison.html")
+COMPARISON_JSON = Path("reports/comparison.json")
+
+OUTPUTS = (
+    CODE_LISTS, ARCHIVE, CHECKSUMS, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST,
+    COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, FIGURES,
+)  # fmt: skip
+"""All that DVC watches, but for what belongs to a cell."""
+
+SCRATCH = Path(".thaw")
+"""Checkpoints, unfinished downloads, locks: what git and DVC ignore, and what can be deleted."""
+
+CHECKPOINTS = SCRATCH / "checkpoints"
+EMBED_CHECKPOINTS = CHECKPOINTS / "embed"
+DOWNLOADS = SCRATCH / "downloads"
+MLFLOW_LOCK = SCRATCH / "mlflow.lock"
+
+
+class Cell(NamedTuple):
+    """One cell of the matrix variant x seed: one trained model and all that belongs to it."""
+
+    variant: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.variant}-{self.seed}"
+
+    @property
+    def model(self) -> Path:
+        return Path(f"data/models/{self}")
+
+    @property
+    def history(self) -> Path:
+        return Path(f"data/history/{self}.csv")
+
+    @property
+    def cost(self) -> Path:
+        return Path(f"data/cost/{self}.json")
+
+    def checkpoint(self, candidate: int) -> Path:
+        """Of one of its candidates, counted from 0."""
+        return CHECKPOINTS / f"{self}-{candidate}.pt"
+
+    @property
+    def predictions(self) -> Path:
+        return Path(f"data/predictions/{self}.csv")
+
+    @property
+    def metrics(self) -> Path:
+        return Path(f"reports/metrics/{self}.json")
+
+
+def all_cells(params: Params) -> list[Cell]:
+    """The whole matrix: variants in the order of params.yaml, and in each the seeds in theirs."""
+    return [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
+
+
+def parse_cell(arguments: Sequence[str], params: Params) -> Cell:
+    """The cell that a command line names; ConfigError if it names none.
+
+    Takes all parameters: no output depends on the variants' names, so no stage has to declare that it looks at them.
+    """
+    known = list(params.variants)
+    if len(arguments) != 2 or arguments[0] not in known or not arguments[1].isdecimal():
+        got = " ".join(arguments) or "nothing"
+        raise ConfigError(f"expected VARIANT SEED with VARIANT one of {', '.join(known)}, got {got}")
+    return Cell(arguments[0], int(arguments[1]))

@@ -1,0 +1,596 @@
+"""Results -> `Comparison`, the numbers of comparison.json; pure functions."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from thaw.data.splits_csv import SPLITS, Split
+from thaw.evaluation.metrics_json import ScoresOnTest, ValScores
+from thaw.evaluation.significance import Outcome, RecipeAccuracy, RecipePair, compare_recipes
+from thaw.network.model_card import BestEpoch, Candidate, ModelCard
+from thaw.params import AnyPhase, BackboneParams, Params, Phase, PhaseChoices
+from thaw.report.results import Results, Run
+from thaw.training.cost_json import EmbedCost
+
+BUSY_RATIO = 1.5
+"""Where the slowest seed took more than this times the fastest, the machine was busy with something else, too."""
+
+Interval = tuple[float, float]
+
+
+class Summary(BaseModel):
+    """A part of comparison.json: strict, frozen, and nothing else in it; each field says its unit."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DatasetSummary(Summary):
+    """What the images are, and what became of the files."""
+
+    source: str
+    """`data.source` of params.yaml."""
+
+    classes: tuple[str, ...]
+    """Their names, in the order of the predictions' columns."""
+
+    files: int
+    """Files in the archive."""
+
+    dropped: int
+    """Files that are no sound image."""
+
+    splits: dict[Split, int]
+    """Images of each split. With `split.val: per_seed` the sizes of train and val differ by a few between seeds."""
+
+    dropped_by_reason: dict[str, int]
+    """Files for each reason, the most frequent first."""
+
+    damaged_but_kept: int
+    """Images that are probably damaged and are used all the same."""
+
+    majority_class_accuracy: float
+    """Test accuracy of the majority-class baseline, as a fraction of 1."""
+
+
+class RunSummary(Summary):
+    """One variant, trained with one seed."""
+
+    variant: str
+    """Its name in params.yaml."""
+
+    seed: int
+    """What its random numbers come from."""
+
+    test: ScoresOnTest
+    """Scores on the test split; accuracy and ECE as fractions of 1, log loss in nats."""
+
+    val: ValScores
+    """Scores of the kept epoch on the validation split, likewise."""
+
+    trainable_parameters: int
+    """Of the phase that trains most."""
+
+    train_seconds: float
+    """Of all candidates, in seconds; those of earlier tries count in a run that was resumed."""
+
+    mlflow_run_id: str | None
+    """None if it was not logged."""
+
+    phases: tuple[AnyPhase, ...]
+    """The recipe that was chosen on val, of all candidates."""
+
+    best: BestEpoch
+    """The epoch whose weights are the model's; in a solved phase, the place on the path of penalties."""
+
+    kept_last_epoch: bool
+    """Whether that is the last epoch of its phase, so that more epochs might do better; false in a solved phase."""
+
+    discarded_phases: int
+    """Phases after the kept epoch's: they made nothing better on val, and the model is that of the earlier ones."""
+
+    penalty: float | None
+    """The one chosen on val for the solved head; None if no phase is solved."""
+
+    penalty_at_edge: bool
+    """Whether it is the weakest or the strongest of those tried."""
+
+    backbone_tensors: int
+    """Parameters and buffers of the backbone."""
+
+    backbone_tensors_moved: int
+    """How many of them differ from the pretrained ones."""
+
+    epochs: int
+    """Of the chosen candidate, kept or not; in a solved phase, penalties tried."""
+
+    flops: int
+    """Floating-point operations of training and validation, all candidates, without those of the features."""
+
+    images_seen: int
+    """Forward and backward passes of whole images, all candidates."""
+
+    images_per_second: float
+    """Training images per second."""
+
+    peak_memory_mib: float
+    """The most memory in use, in MiB."""
+
+    device: str
+    """cpu, cuda or mps."""
+
+    threads: int
+    """Of torch on the CPU."""
+
+
+class CandidateSummary(Summary):
+    """One of the recipes that a variant's lists in params.yaml stand for."""
+
+    phases: tuple[AnyPhase, ...]
+    """Its phases."""
+
+    val_losses: tuple[float, ...]
+    """Of its best epoch, in nats, for each seed."""
+
+    val_accuracies: tuple[float, ...]
+    """Of its best epoch, as fractions of 1, for each seed."""
+
+    seeds_won: int
+    """With so many seeds it had the lowest val loss and became the model."""
+
+    at_edge: tuple[str, ...]
+    """The numbers that are the lowest or the highest of their list, as `phase 1: lr 0.01`."""
+
+
+class VariantCost(Summary):
+    """What one run of a variant costs: means over its seeds, with all candidates."""
+
+    flops: float
+    """Floating-point operations of one run, features included: what the recommendation goes by."""
+
+    flops_training: float
+    """Of it, training and validation."""
+
+    flops_embed: int
+    """Of it, the features of all images; 0 if the variant needs none."""
+
+    images_seen: float
+    """Forward and backward passes of whole images; a head that is trained on features sees none."""
+
+    train_seconds_mean: float
+    """Training time per seed, in seconds."""
+
+    train_seconds_min: float
+    """Of the fastest seed."""
+
+    train_seconds_max: float
+    """Of the slowest seed."""
+
+    seconds_unreliable: bool
+    """Whether the slowest seed took more than 1.5 times the fastest: the machine was busy."""
+
+    embed_seconds: float
+    """Computing the features, once for all runs; 0 if the variant needs none."""
+
+    one_run_seconds: float
+    """Training time per seed and features together."""
+
+    images_per_second_mean: float
+    """Training images per second."""
+
+    peak_memory_mib: float
+    """The most of all seeds, in MiB."""
+
+    measured_on: str
+    """Device and threads that the seconds were measured on."""
+
+
+class VariantSummary(Summary):
+    """A recipe: all that its seeds say together."""
+
+    variant: str
+    """Its name in params.yaml."""
+
+    accuracy_mean: float
+    """Test accuracy, mean over seeds, as a fraction of 1."""
+
+    accuracy_ci95: Interval
+    """95 % interval of the expected accuracy of a model trained anew, on new images; see `speaks_of_recipes`."""
+
+    accuracy_std: float | None
+    """Standard deviation of the test accuracy over seeds, as found; None with one seed."""
+
+    seed_sd: float | None
+    """Standard deviation between seeds of the accuracy itself, the chance of the test images removed."""
+
+    accuracy_min: float
+    """Of the worst seed."""
+
+    accuracy_max: float
+    """Of the best seed."""
+
+    log_loss_mean: float
+    """In nats."""
+
+    roc_auc_mean: float
+    """Area under the ROC curve; of more than two classes, the mean of one class against the rest."""
+
+    ece_mean: float
+    """Expected calibration error, as a fraction of 1."""
+
+    trainable_parameters: int
+    """The most of all seeds, of the phase that trains most."""
+
+    backbone_tensors: int
+    """Parameters and buffers of the backbone."""
+
+    backbone_tensors_moved: int
+    """The most of all seeds."""
+
+    phases: tuple[PhaseChoices, ...]
+    """As in params.yaml; a number may be a list, of which val chooses."""
+
+    candidates: tuple[CandidateSummary, ...]
+    """All recipes that were tried, in the order of params.yaml."""
+
+    seeds_at_last_epoch: tuple[int, ...]
+    """Seeds whose kept epoch is the last of its phase."""
+
+    seeds_with_discarded_phase: tuple[int, ...]
+    """Seeds whose last phase made nothing better on val."""
+
+    same_model_as: dict[str, tuple[int, ...]]
+    """Other variants -> seeds with which both went through the same phases and say the same of every test image."""
+
+    cost: VariantCost
+    """What one run costs."""
+
+
+class PairComparison(Summary):
+    """Two variants: `a` against `b`; differences are accuracy of `a` less that of `b`, as fractions of 1."""
+
+    a: str
+    """A variant."""
+
+    b: str
+    """Another one."""
+
+    difference: float
+    """On the mean over seeds."""
+
+    difference_ci95: Interval
+    """95 % interval of the expected difference, which holds for all pairs together."""
+
+    p_value: float
+    """Of no expected difference, adjusted for the number of pairs: below 0.05 just where the interval leaves out 0."""
+
+    outcome: Outcome
+    """better: the interval leaves out 0. equivalent: it lies within the margin. Else inconclusive."""
+
+    detectable: float
+    """The smallest expected difference that would be found with 80 % power."""
+
+    seeds_needed: int | None
+    """So many seeds would settle an inconclusive pair; None: it is settled, or no number would."""
+
+    images_needed: int | None
+    """So many test images would settle an inconclusive pair; None: it is settled, or no number would."""
+
+    images_differing: int
+    """Test images that the two do not get correct with equally many seeds."""
+
+    seeds_with_a_ahead: int
+    """Seeds with which `a` gets more test images correct."""
+
+    seeds_with_b_ahead: int
+    """Seeds with which `b` does."""
+
+    @property
+    def winner(self) -> str:
+        """The more accurate one, as found; `b` if they are equal."""
+        return self.a if self.difference > 0 else self.b
+
+    @property
+    def loser(self) -> str:
+        """The other one."""
+        return self.b if self.difference > 0 else self.a
+
+
+class Recommendation(Summary):
+    """Which variant to take."""
+
+    variant: str
+    """The recommended one."""
+
+    cheapest: str
+    """The one with the fewest floating-point operations."""
+
+    reason: Literal["only", "cheapest", "better", "equivalent"]
+    """only: there is no other. cheapest: none is better. better: than the cheapest, or than one that is. equivalent: to
+    such a better one, and cheaper."""
+
+    flops_ratio_of_others: dict[str, float]
+    """Floating-point operations of the other variants over those of the recommended one."""
+
+    seconds_ratio_of_others: dict[str, float]
+    """Their seconds over those of the recommended one, as the clock had it."""
+
+
+class Comparison(Summary):
+    """All numbers of the report."""
+
+    dataset: DatasetSummary
+    """The images."""
+
+    backbone: BackboneParams
+    """The pretrained network."""
+
+    seeds: tuple[int, ...]
+    """With which each variant was trained."""
+
+    margin: float
+    """Differences in accuracy within it do not matter, as a fraction of 1."""
+
+    speaks_of_recipes: bool
+    """Whether there are enough seeds to speak of models trained anew. If not, intervals and p-values are of these very
+    models on other images, and every outcome is inconclusive."""
+
+    recommended: Recommendation
+    """The variant to take, and why."""
+
+    variants: tuple[VariantSummary, ...]
+    """In the order of params.yaml."""
+
+    pairs: tuple[PairComparison, ...]
+    """All of them."""
+
+    runs: tuple[RunSummary, ...]
+    """Variants in the order of params.yaml, and in each the seeds in theirs."""
+
+    embed: EmbedCost
+    """What the features cost, once for all runs."""
+
+
+def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, str | None]) -> Comparison:
+    """Summarise and compare.
+
+    Args:
+        results: what the stages wrote.
+        params: the parameters that they ran with.
+        run_ids: "{variant}-{seed}" -> the run's id in MLflow; None, or no entry, if it was not logged.
+    """
+    compared = compare_recipes(
+        {name: results.correct(name) for name in params.variants},
+        groups=results.test_groups,
+        margin=params.report.margin,
+    )
+    variants = tuple(
+        _summarise_variant(name, compared.variants[name], results=results, phases=phases)
+        for name, phases in params.variants.items()
+    )
+    pairs = tuple(_summarise_pair(pair, results) for pair in compared.pairs)
+    return Comparison(
+        dataset=_summarise_dataset(results, params),
+        backbone=params.backbone,
+        seeds=tuple(params.seeds),
+        margin=params.report.margin,
+        speaks_of_recipes=compared.speaks_of_recipes,
+        recommended=recommend_variant(variants, pairs),
+        variants=variants,
+        pairs=pairs,
+        runs=tuple(_summarise_run(run, run_ids.get(run.name)) for run in results.runs),
+        embed=results.embed,
+    )
+
+
+def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
+    reasons = Counter(row.reason for row in results.manifest if not row.kept)
+    splits = Counter(results.splits.values())
+    most_frequent = max(Counter(results.test_labels.tolist()).values())
+    return DatasetSummary(
+        source=params.data.source,
+        classes=results.classes,
+        files=len(results.manifest),
+        dropped=reasons.total(),
+        splits={split: splits[split] for split in SPLITS},
+        dropped_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        damaged_but_kept=sum(row.kept and row.damage != "" for row in results.manifest),
+        majority_class_accuracy=most_frequent / len(results.test_labels),
+    )
+
+
+def _summarise_run(run: Run, run_id: str | None) -> RunSummary:
+    path = [epoch for epoch in run.history.epochs if epoch.penalty is not None]
+    penalties = [epoch.penalty for epoch in path if epoch.penalty is not None]
+    # Of equal ones the first, which is the strongest, as the solver chooses.
+    penalty = min(path, key=lambda epoch: epoch.val_loss).penalty if path else None
+    last_epoch = max(epoch.epoch for epoch in run.history.epochs if epoch.phase == run.card.best.phase)
+    return RunSummary(
+        variant=run.variant,
+        seed=run.seed,
+        test=run.metrics.test,
+        val=run.metrics.val,
+        trainable_parameters=run.metrics.trainable_parameters,
+        train_seconds=run.cost.train_seconds,
+        mlflow_run_id=run_id,
+        phases=run.card.phases,
+        best=run.card.best,
+        kept_last_epoch=isinstance(run.trained_phases[-1], Phase) and run.card.best.epoch == last_epoch,
+        discarded_phases=len(run.card.phases) - 1 - run.card.best.phase,
+        penalty=penalty,
+        penalty_at_edge=penalty in (min(penalties), max(penalties)) if penalties else False,
+        backbone_tensors=run.metrics.backbone_tensors,
+        backbone_tensors_moved=run.metrics.backbone_tensors_moved,
+        epochs=len(run.history.epochs),
+        flops=run.card.compute.flops,
+        images_seen=run.card.compute.images_seen,
+        images_per_second=run.cost.images_per_second,
+        peak_memory_mib=run.cost.peak_memory_mib,
+        device=run.cost.device,
+        threads=run.cost.threads,
+    )
+
+
+def _summarise_variant(
+    name: str, accuracy: RecipeAccuracy, *, results: Results, phases: Sequence[PhaseChoices]
+) -> VariantSummary:
+    runs = results.runs_of(name)
+    tests = [run.metrics.test for run in runs]
+    summaries = [_summarise_run(run, None) for run in runs]
+    return VariantSummary(
+        variant=name,
+        accuracy_mean=accuracy.accuracy,
+        accuracy_ci95=accuracy.interval,
+        accuracy_std=stdev(test.accuracy for test in tests) if len(runs) > 1 else None,
+        seed_sd=accuracy.seed_sd,
+        accuracy_min=min(test.accuracy for test in tests),
+        accuracy_max=max(test.accuracy for test in tests),
+        log_loss_mean=mean(test.log_loss for test in tests),
+        roc_auc_mean=mean(test.roc_auc for test in tests),
+        ece_mean=mean(test.ece for test in tests),
+        trainable_parameters=max(run.metrics.trainable_parameters for run in runs),
+        backbone_tensors=runs[0].metrics.backbone_tensors,
+        backbone_tensors_moved=max(run.metrics.backbone_tensors_moved for run in runs),
+        phases=tuple(phases),
+        candidates=_summarise_candidates(runs),
+        seeds_at_last_epoch=tuple(run.seed for run in summaries if run.kept_last_epoch),
+        seeds_with_discarded_phase=tuple(run.seed for run in summaries if run.discarded_phases),
+        same_model_as=_find_same_models(name, results),
+        cost=_summarise_cost(runs, results.embed),
+    )
+
+
+def _summarise_candidates(runs: Sequence[Run]) -> tuple[CandidateSummary, ...]:
+    """The candidates of a variant, which are the same for all of its seeds."""
+    tried = [run.card.candidates for run in runs]
+    return tuple(
+        CandidateSummary(
+            phases=of_seeds[0].phases,
+            val_losses=tuple(candidate.val_loss for candidate in of_seeds),
+            val_accuracies=tuple(candidate.val_accuracy for candidate in of_seeds),
+            seeds_won=sum(_has_won(candidate, run.card) for candidate, run in zip(of_seeds, runs, strict=True)),
+            at_edge=_list_edges(of_seeds[0].phases, [candidate.phases for candidate in tried[0]]),
+        )
+        for of_seeds in zip(*tried, strict=True)
+    )
+
+
+def _has_won(candidate: Candidate, card: ModelCard) -> bool:
+    """Whether validation chose this one; not where all are alike, since the phase that differs was discarded."""
+    equals = [other for other in card.candidates if other.val_loss == candidate.val_loss]
+    return candidate.phases == card.phases and len(equals) == 1
+
+
+def _list_edges(phases: Sequence[AnyPhase], all_phases: Sequence[Sequence[AnyPhase]]) -> tuple[str, ...]:
+    """Which numbers of `phases` are the lowest or the highest that any candidate has at that place."""
+    edges = []
+    for place, phase in enumerate(phases):
+        for knob, value in phase.model_dump(exclude={"train"}, exclude_none=True).items():
+            values = {getattr(candidate[place], knob) for candidate in all_phases}
+            if len(values) > 1 and value in (min(values), max(values)):
+                which = "lowest" if value == min(values) else "highest"
+                edges.append(f"phase {place + 1}: {knob} {value:g}, the {which} tried")
+    return tuple(edges)
+
+
+def _find_same_models(name: str, results: Results) -> dict[str, tuple[int, ...]]:
+    """Other variants -> the seeds with which both are one model, since a later phase was discarded."""
+    same: dict[str, list[int]] = {}
+    for own in results.runs_of(name):
+        for other in results.runs:
+            if (
+                other.variant != name
+                and other.seed == own.seed
+                and other.trained_phases == own.trained_phases
+                and np.array_equal(other.probabilities, own.probabilities)
+            ):
+                same.setdefault(other.variant, []).append(own.seed)
+    return {variant: tuple(seeds) for variant, seeds in same.items()}
+
+
+def _summarise_cost(runs: Sequence[Run], embed: EmbedCost) -> VariantCost:
+    """The cost of one run; features are counted once, and only where a phase uses them."""
+    uses_features = any(phase.train == "head" for run in runs for phase in run.card.phases)
+    flops_training = mean(run.card.compute.flops for run in runs)
+    flops_embed = embed.flops if uses_features else 0
+    seconds = [run.cost.train_seconds for run in runs]
+    embed_seconds = embed.seconds if uses_features else 0.0
+    return VariantCost(
+        flops=float(flops_training + flops_embed),
+        flops_training=float(flops_training),
+        flops_embed=flops_embed,
+        images_seen=float(mean(run.card.compute.images_seen for run in runs)),
+        train_seconds_mean=mean(seconds),
+        train_seconds_min=min(seconds),
+        train_seconds_max=max(seconds),
+        seconds_unreliable=max(seconds) > BUSY_RATIO * min(seconds),
+        embed_seconds=embed_seconds,
+        one_run_seconds=mean(seconds) + embed_seconds,
+        images_per_second_mean=mean(run.cost.images_per_second for run in runs),
+        peak_memory_mib=max(run.cost.peak_memory_mib for run in runs),
+        measured_on=_name_machines(runs),
+    )
+
+
+def _name_machines(runs: Iterable[Run]) -> str:
+    """`cpu with 2 threads`; several, if the seeds ran on several."""
+    machines = {(run.cost.device, run.cost.threads) for run in runs}
+    return " and ".join(f"{device} with {threads} thread{'s' * (threads != 1)}" for device, threads in sorted(machines))
+
+
+def _summarise_pair(pair: RecipePair, results: Results) -> PairComparison:
+    a, b = results.correct(pair.a), results.correct(pair.b)  # (S, N)
+    return PairComparison(
+        a=pair.a,
+        b=pair.b,
+        difference=pair.difference,
+        difference_ci95=pair.interval,
+        p_value=pair.p_value,
+        outcome=pair.outcome,
+        detectable=pair.detectable,
+        seeds_needed=pair.seeds_needed,
+        images_needed=pair.images_needed,
+        images_differing=int(np.sum(a.sum(axis=0) != b.sum(axis=0))),
+        seeds_with_a_ahead=int(np.sum(a.sum(axis=1) > b.sum(axis=1))),
+        seeds_with_b_ahead=int(np.sum(a.sum(axis=1) < b.sum(axis=1))),
+    )
+
+
+def recommend_variant(variants: Sequence[VariantSummary], pairs: Sequence[PairComparison]) -> Recommendation:
+    """The cheapest variant by floating-point operations, unless another one is better; by equivalence the cheaper.
+
+    Each step from the cheapest one goes to the cheapest of the better ones, so it ends; and none is taken without
+    evidence. Of those that are equivalent to where it ends, and than which none is better, the cheapest is taken.
+    """
+    flops = {variant.variant: variant.cost.flops for variant in variants}
+    seconds = {variant.variant: variant.cost.one_run_seconds for variant in variants}
+    better_than: dict[str, list[str]] = {name: [] for name in flops}
+    equivalent_to: dict[str, list[str]] = {name: [] for name in flops}
+    for pair in pairs:
+        if pair.outcome == "better":
+            better_than[pair.loser].append(pair.winner)
+        elif pair.outcome == "equivalent":
+            equivalent_to[pair.a].append(pair.b)
+            equivalent_to[pair.b].append(pair.a)
+    best = cheapest = min(flops, key=flops.__getitem__)
+    while better_than[best]:
+        best = min(better_than[best], key=flops.__getitem__)
+    chosen = min([best, *(name for name in equivalent_to[best] if not better_than[name])], key=flops.__getitem__)
+    return Recommendation(
+        variant=chosen,
+        cheapest=cheapest,
+        reason="only"
+        if len(flops) == 1
+        else "cheapest"
+        if chosen == cheapest
+        else "better"
+        if chosen == best
+        else "equivalent",
+        flops_ratio_of_others={name: flops[name] / flops[chosen] for name in flops if name != chosen},
+        seconds_ratio_of_others={name: seconds[name] / seconds[chosen] for name in seconds if name != chosen},
+    )

@@ -1,0 +1,154 @@
+"""The files that the stages wrote -> frozen dataclasses, checked against each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw import paths
+from thaw.data.manifest import Row, read_manifest
+from thaw.data.splits_csv import read_splits
+from thaw.errors import DataError
+from thaw.evaluation.metrics_json import Metrics, read_metrics
+from thaw.evaluation.predictions_csv import read_predictions
+from thaw.evaluation.scores import Floats, Integers
+from thaw.network.model_card import ModelCard, read_model_card
+from thaw.params import AnyPhase, Params
+from thaw.training.cost_json import EmbedCost, TrainCost, read_embed_cost, read_train_cost
+from thaw.training.history_csv import History, read_history
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that is known of one variant trained with one seed."""
+
+    variant: str
+    seed: int
+    card: ModelCard
+    """What was tried, chosen and computed in training."""
+    metrics: Metrics
+    cost: TrainCost
+    history: History
+    probabilities: Floats
+    """Shape (N, C): test images in the order of `Results.test_paths`, classes in that of `Results.classes`."""
+    predicted: Integers
+    """The most probable class of each test image, shape (N,)."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-{self.seed}"
+
+    @property
+    def trained_phases(self) -> tuple[AnyPhase, ...]:
+        """The phases that the kept weights went through: later ones made nothing better and were discarded."""
+        return self.card.phases[: self.card.best.phase + 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Everything the report is made of, except the images themselves."""
+
+    classes: tuple[str, ...]
+    manifest: tuple[Row, ...]
+    splits: dict[str, str]
+    """Path of a kept image -> its split."""
+    test_paths: tuple[str, ...]
+    test_labels: Integers
+    """Shape (N,), indices into `classes`."""
+    test_groups: Integers
+    """Shape (N,), equal numbers for test images that are duplicates of each other."""
+    runs: tuple[Run, ...]
+    """Variants in the order of params.yaml, and in each the seeds in theirs."""
+    embed: EmbedCost
+
+    def runs_of(self, variant: str) -> list[Run]:
+        """The runs of one variant, a seed each."""
+        return [run for run in self.runs if run.variant == variant]
+
+    def correct(self, variant: str) -> NDArray[np.bool_]:
+        """Which test images each seed's model gets correct, shape (S, N)."""
+        return np.stack([run.predicted == self.test_labels for run in self.runs_of(variant)])
+
+
+def read_results(root: Path, params: Params) -> Results:
+    """Read the runs that `params` names (never what else lies in the folders), and the data they were made from.
+
+    Raises:
+        DataError: a file is missing, lacks a column or a key, or contradicts another one.
+    """
+    manifest = tuple(read_manifest(root / paths.MANIFEST))
+    splits, label_of = _read_splits(root / paths.SPLITS, manifest)
+    classes = tuple(sorted(set(label_of.values())))
+    test_paths = tuple(path for path, split in splits.items() if split == "test")
+    return Results(
+        classes=classes,
+        manifest=manifest,
+        splits=splits,
+        test_paths=test_paths,
+        test_labels=np.array([classes.index(label_of[path]) for path in test_paths]),
+        test_groups=_number_groups(manifest, test_paths),
+        runs=tuple(
+            _read_run(root, cell, labels={path: label_of[path] for path in test_paths}, classes=classes)
+            for cell in paths.all_cells(params)
+        ),
+        embed=read_embed_cost(root / paths.EMBED_COST),
+    )
+
+
+def _read_splits(path: Path, manifest: Sequence[Row]) -> tuple[dict[str, str], dict[str, str]]:
+    """The split and the label of each image that is in a split, by its path."""
+    kept = {row.path: row.label for row in manifest if row.kept}
+    table = read_splits(path)
+    for image, label in zip(table.paths, table.labels, strict=True):
+        if kept.get(image) != label:
+            raise DataError(f"{path}: {image!r} is not kept as {label!r} in manifest.csv; run `dvc repro`")
+    if "test" not in table.splits:
+        raise DataError(f"{path} has no test image; raise split.test_fraction or name some in split.test_list")
+    return dict(zip(table.paths, table.splits, strict=True)), dict(zip(table.paths, table.labels, strict=True))
+
+
+def _number_groups(manifest: Sequence[Row], paths: Sequence[str]) -> Integers:
+    """A number for each image, shape (N,), shared by the images of one duplicate group."""
+    group_of = {row.path: row.duplicate_group or row.path for row in manifest}
+    return np.unique([group_of[path] for path in paths], return_inverse=True)[1]
+
+
+def _read_run(root: Path, cell: paths.Cell, *, labels: dict[str, str], classes: tuple[str, ...]) -> Run:
+    metrics_path, predictions_path = root / cell.metrics, root / cell.predictions
+    metrics = read_metrics(metrics_path)
+    probabilities, predicted = _read_predictions(predictions_path, labels=labels, classes=classes)
+    accuracy = np.mean([classes[p] == label for p, label in zip(predicted, labels.values(), strict=True)])
+    if abs(accuracy - metrics.test.accuracy) > 1e-6:
+        raise DataError(
+            f"{metrics_path} says test accuracy {metrics.test.accuracy:.4f}, but {predictions_path} gives "
+            f"{accuracy:.4f}; run `dvc repro`"
+        )
+    card, history = read_model_card(root / cell.model), read_history(root / cell.history)
+    kept = history.epochs[history.best]
+    if (kept.phase, kept.epoch) != (card.best.phase, card.best.epoch):
+        raise DataError(
+            f"{root / cell.history} says that epoch {kept.epoch} of phase {kept.phase + 1} was kept, but the model "
+            f"card in {root / cell.model} says epoch {card.best.epoch} of phase {card.best.phase + 1}; run `dvc repro`"
+        )
+    return Run(
+        variant=cell.variant,
+        seed=cell.seed,
+        card=card,
+        metrics=metrics,
+        cost=read_train_cost(root / cell.cost),
+        history=history,
+        probabilities=probabilities,
+        predicted=predicted,
+    )
+
+
+def _read_predictions(path: Path, *, labels: dict[str, str], classes: tuple[str, ...]) -> tuple[Floats, Integers]:
+    """Probabilities (N, C) and predicted classes (N,) of the test images, in the order of `labels` and `classes`."""
+    found = read_predictions(path, classes=classes)
+    if dict(zip(found.paths, found.labels, strict=True)) != labels or len(found.paths) != len(labels):
+        raise DataError(f"{path}: these are not the {len(labels)} test images of data/splits.csv; run `dvc repro`")
+    row_of = {image: row for row, image in enumerate(found.paths)}
+    order = [row_of[image] for image in labels]
+    return found.probabilities[order], found.predicted[order]

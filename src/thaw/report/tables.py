@@ -1,0 +1,235 @@
+"""Numbers -> tables of text, for people: joined and counted with pandas."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from thaw.data.manifest import EXPLANATIONS, Reason
+from thaw.data.splits_csv import SPLITS
+from thaw.params import SolvedPhase
+from thaw.report.comparison import Comparison
+from thaw.report.results import Results
+from thaw.report.verdict import MINUS, count, describe_phases, points
+
+EXAMPLES_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Text in rows and columns; the first column is a name, the others are mostly numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    highlighted: int | None = None
+    """The row that is recommended."""
+
+    prose: int | None = None
+    """The column that holds words, not numbers, beside the first."""
+
+
+def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
+    """All tables of the page, by name."""
+    return {
+        "variants": _tabulate_variants(comparison),
+        "costs": _tabulate_costs(comparison),
+        "pairs": _tabulate_pairs(comparison),
+        "candidates": _tabulate_candidates(comparison),
+        "runs": _tabulate_runs(comparison),
+        "splits": _tabulate_splits(results),
+        "dropped": _tabulate_dropped(results),
+    }
+
+
+def _make_table(frame: pd.DataFrame, *, highlighted: int | None = None, prose: int | None = None) -> Table:
+    """The frame's columns and cells, as text."""
+    return Table(
+        columns=tuple(str(name) for name in frame.columns),
+        rows=tuple(tuple(str(cell) for cell in row) for row in frame.itertuples(index=False)),
+        highlighted=highlighted,
+        prose=prose,
+    )
+
+
+def _flatten(summaries: Sequence[Any]) -> pd.DataFrame:
+    """A row a summary; the fields of an inner one are columns such as `test.accuracy`."""
+    return pd.json_normalize([summary.model_dump(mode="json") for summary in summaries])
+
+
+def _percent(fraction: float) -> str:
+    return f"{points(fraction)} %"
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{points(ends[0])} to {points(ends[1])}"
+
+
+def _decimals(digits: int) -> Callable[[float], str]:
+    return lambda number: f"{number:,.{digits}f}"
+
+
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _spread(row: pd.Series) -> str:
+    return "one seed" if pd.isna(row["seed_sd"]) else f"± {points(row['seed_sd'])}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
+
+
+def format_flops(flops: float) -> str:
+    """1.23e12 -> "1.23 TFLOP"."""
+    for size, name in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")):
+        if flops >= size:
+            return f"{flops / size:,.3g} {name}" if flops < 1000 * size else f"{flops / size:,.0f} {name}"
+    return f"{flops:,.0f} FLOP"
+
+
+def _recommended_row(comparison: Comparison) -> int:
+    return [row.variant for row in comparison.variants].index(comparison.recommended.variant)
+
+
+def _tabulate_variants(comparison: Comparison) -> Table:
+    rows = _flatten(comparison.variants)
+    frame = pd.DataFrame(
+        {
+            "variant": rows["variant"],
+            "test accuracy": rows["accuracy_mean"].map(_percent),
+            "95 % interval": rows["accuracy_ci95"].map(_interval),
+            "SD between seeds": rows.apply(_spread, axis=1),
+            "log loss": rows["log_loss_mean"].map(_decimals(3)),
+            "AUC": rows["roc_auc_mean"].map(_decimals(4)),
+            "ECE": rows["ece_mean"].map(_decimals(3)),
+        }
+    )
+    return _make_table(frame, highlighted=_recommended_row(comparison))
+
+
+def _tabulate_costs(comparison: Comparison) -> Table:
+    rows = _flatten(comparison.variants)
+    seconds = rows["cost.train_seconds_mean"].map(_seconds)
+    unreliable = rows["cost.seconds_unreliable"].map({True: " (unreliable)", False: ""})
+    frame = pd.DataFrame(
+        {
+            "variant": rows["variant"],
+            "operations, one run": rows["cost.flops"].map(format_flops),
+            "of these, features": rows["cost.flops_embed"].map(lambda n: format_flops(n) if n else "not needed"),
+            "images seen": rows["cost.images_seen"].map(_whole),
+            "training time per seed": seconds + unreliable,
+            "time for features, once": rows["cost.embed_seconds"].map(lambda s: _seconds(s) if s else "not needed"),
+            "images/s": rows["cost.images_per_second_mean"].map(_whole),
+            "peak memory": rows["cost.peak_memory_mib"].map(_whole) + " MiB",
+            "trainable parameters": rows["trainable_parameters"].map(_whole),
+        }
+    )
+    return _make_table(frame, highlighted=_recommended_row(comparison))
+
+
+def _tabulate_runs(comparison: Comparison) -> Table:
+    rows = _flatten(comparison.runs)
+    kept = [
+        f"penalty {run.penalty:.3g}, phase {run.best.phase + 1}"
+        if run.penalty is not None and isinstance(run.phases[run.best.phase], SolvedPhase)
+        else f"epoch {run.best.epoch}, phase {run.best.phase + 1}"
+        for run in comparison.runs
+    ]
+    frame = pd.DataFrame(
+        {
+            "variant": rows["variant"],
+            "seed": rows["seed"],
+            "test accuracy": rows["test.accuracy"].map(_percent),
+            "log loss": rows["test.log_loss"].map(_decimals(3)),
+            "AUC": rows["test.roc_auc"].map(_decimals(4)),
+            "ECE": rows["test.ece"].map(_decimals(3)),
+            "val accuracy": rows["val.accuracy"].map(_percent),
+            "kept": kept,
+            "operations": rows["flops"].map(format_flops),
+            "training time": rows["train_seconds"].map(_seconds),
+            "MLflow run": [(run.mlflow_run_id or "not logged")[:10] for run in comparison.runs],
+        }
+    )
+    return _make_table(frame)
+
+
+def _tabulate_pairs(comparison: Comparison) -> Table:
+    frame = pd.DataFrame(
+        [
+            {
+                "pair": f"{row.a} {MINUS} {row.b}",
+                "difference, points": ("+" if row.difference > 0 else "") + points(row.difference),
+                "95 % interval": _interval(row.difference_ci95),
+                "p": f"{row.p_value:.2g}",
+                "outcome": row.outcome,
+                "found with 80 % power": points(row.detectable),
+                "images that differ": f"{row.images_differing:,}",
+                "seeds ahead": f"{row.seeds_with_a_ahead} : {row.seeds_with_b_ahead}",
+            }
+            for row in comparison.pairs
+        ]
+    )
+    return _make_table(frame)
+
+
+def _tabulate_candidates(comparison: Comparison) -> Table:
+    """All recipes that were tried, by variant, with the val loss of each seed."""
+    frame = pd.DataFrame(
+        [
+            {
+                "variant": row.variant,
+                "recipe": describe_phases(candidate.phases),
+                **{
+                    f"val loss, seed {seed}": f"{loss:.4f}"
+                    for seed, loss in zip(comparison.seeds, candidate.val_losses, strict=True)
+                },
+                "won": f"{candidate.seeds_won} of {count(len(comparison.seeds), 'seed')}",
+            }
+            for row in comparison.variants
+            for candidate in row.candidates
+        ]
+    )
+    return _make_table(frame, prose=1)
+
+
+def _tabulate_splits(results: Results) -> Table:
+    """Where the files of each class went; images are in no split if they are copies of a given test image."""
+    files = pd.DataFrame(
+        [
+            (row.label or "(no class)", results.splits.get(row.path, "no split") if row.kept else "dropped")
+            for row in results.manifest
+        ],
+        columns=["class", "place"],
+    )
+    left_out = (files["place"] == "no split").any()
+    places = [*SPLITS, *(["no split"] if left_out else []), "dropped"]
+    classes = sorted(files["class"].unique(), key=lambda name: (name == "(no class)", name))
+    counts = pd.crosstab(files["class"], files["place"]).reindex(index=classes, columns=places, fill_value=0)
+    counts.loc["all"] = counts.sum()
+    frame = counts.map(_whole).reset_index(names="class")
+    return _make_table(frame)
+
+
+def _tabulate_dropped(results: Results) -> Table:
+    dropped = pd.DataFrame(
+        [(row.reason, row.path) for row in results.manifest if not row.kept], columns=["reason", "path"]
+    )
+    reasons = dropped.groupby("reason")["path"].agg(["count", _some]).reset_index()
+    reasons = reasons.sort_values(["count", "reason"], ascending=[False, True])
+    frame = pd.DataFrame(
+        {
+            "reason": reasons["reason"],
+            "files": reasons["count"].map(_whole),
+            "what that means, and for instance": [
+                f"{EXPLANATIONS[Reason(reason)]}: {some}"
+                for reason, some in zip(reasons["reason"], reasons["_some"], strict=True)
+            ],
+        }
+    )
+    return _make_table(frame, prose=2)
+
+
+def _some(paths: "pd.Series[str]") -> str:
+    return ", ".join(paths.iloc[:EXAMPLES_SHOWN]) + (", …" if len(paths) > EXAMPLES_SHOWN else "")

@@ -1,0 +1,237 @@
+"""Images of the data set -> captioned tiles, and sheets of them."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from thaw import paths
+from thaw.data.image_zip import ImageZip
+from thaw.data.manifest import Row
+from thaw.params import Params, SplitParams, ValDraw
+from thaw.report.results import Results, Run
+from thaw.report.verdict import count
+
+TILE_PX = 112
+JPEG_QUALITY = 80
+FIRST_TEST_IMAGES = 32
+MOST_CONFIDENT_ERRORS = 8
+IMAGES_PER_CLASS = 16
+CLASSES_SHOWN = 20
+DUPLICATE_GROUPS_SHOWN = 12
+GROUP_MEMBERS_SHOWN = 6
+DROPPED_SHOWN = 16
+DAMAGED_SHOWN = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One image with what is to be said about it."""
+
+    image: Image.Image | None
+    """At most TILE_PX on its longer side; None where there is nothing to show."""
+    title: str
+    note: str
+    mark: Literal["", "correct", "wrong"] = ""
+
+    @property
+    def data_uri(self) -> str:
+        """The image as a JPEG inside a URI, or "" if there is none."""
+        if self.image is None:
+            return ""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+        return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileGroup:
+    """Tiles under one heading."""
+
+    title: str
+    tiles: tuple[Tile, ...]
+    more: int = 0
+    """How many further images belong here, but are not shown."""
+
+
+class Thumbnails:
+    """Small versions of images, each read and shrunk once."""
+
+    def __init__(self, root: Path) -> None:
+        """Open images.zip and dropped.zip under the project's `root`; DataError if one is missing or damaged."""
+        self._kept = ImageZip(root / paths.IMAGES)
+        self._dropped = ImageZip(root / paths.DROPPED)
+        self._small: dict[str, Image.Image] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.close()
+        self._dropped.close()
+
+    def kept(self, path: str) -> Image.Image:
+        """An image of images.zip; DataError if it is not there."""
+        return self._read(self._kept, path)
+
+    def row(self, row: Row) -> Image.Image:
+        """The image of a row of the manifest that decodes, kept or dropped."""
+        return self._read(self._kept if row.kept else self._dropped, row.path)
+
+    def _read(self, archive: ImageZip, path: str) -> Image.Image:
+        small = self._small.get(path) or _shrink(Image.fromarray(archive.read_pixels(path)))
+        self._small[path] = small
+        return small
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    """Fit an image into a tile; one of less than half its size is enlarged by whole pixels, to be seen."""
+    longest = max(image.size)
+    if longest * 2 <= TILE_PX:
+        return ImageOps.scale(image, TILE_PX // longest, resample=Image.Resampling.NEAREST)
+    image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
+    return image
+
+
+def natural_key(path: str) -> tuple[list[str | int], str]:
+    """Sorts by file name, with numbers as numbers: Cat/0, Dog/0, Cat/1, ..., Cat/10. All classes take turns."""
+    parts = re.split(r"([0-9]+)", path.rsplit("/", 1)[-1])
+    return [int(part) if part.isdecimal() else part for part in parts], path
+
+
+def name_split(results: Results, path: str, *, val: ValDraw) -> str:
+    """The split of an image, or "" if it is in none; where each seed draws its own val, train and val are one."""
+    split = results.splits.get(path, "")
+    return "train or val" if val == "per_seed" and split in ("train", "val") else split
+
+
+def gather_predictions(thumbnails: Thumbnails, results: Results, run: Run) -> list[TileGroup]:
+    """The first test images, as they come, and the misclassified ones of highest confidence."""
+    order = sorted(range(len(results.test_paths)), key=lambda i: natural_key(results.test_paths[i]))
+    first = order[:FIRST_TEST_IMAGES]
+    confidence = run.probabilities.max(axis=1)  # (N,)
+    misclassified = [i for i in order if run.predicted[i] != results.test_labels[i]]
+    worst = sorted(misclassified, key=lambda i: -confidence[i])[:MOST_CONFIDENT_ERRORS]
+    groups = [
+        TileGroup(
+            title=f"the first {len(first)} test images by file name",
+            tiles=tuple(_predicted_tile(thumbnails, results, run, i) for i in first),
+        )
+    ]
+    if worst:
+        which = "all" if len(worst) == len(misclassified) else f"the {len(worst)} most confident of"
+        groups.append(
+            TileGroup(
+                title=f"{which} {count(len(misclassified), 'misclassified image')}",
+                tiles=tuple(_predicted_tile(thumbnails, results, run, i) for i in worst),
+            )
+        )
+    return groups
+
+
+def _predicted_tile(thumbnails: Thumbnails, results: Results, run: Run, i: int) -> Tile:
+    predicted, truth = (results.classes[k] for k in (run.predicted[i], results.test_labels[i]))
+    wrong = predicted != truth
+    return Tile(
+        image=thumbnails.kept(results.test_paths[i]),
+        # The number first: a long name is cut off at its end.
+        title=f"{100 * run.probabilities[i].max():.0f} % {predicted}",
+        note=f"is {truth}",
+        mark="wrong" if wrong else "correct",
+    )
+
+
+def gather_classes(thumbnails: Thumbnails, results: Results, *, split: SplitParams) -> list[TileGroup]:
+    """A random sheet of each class."""
+    rng = np.random.default_rng(split.seed)
+    groups = []
+    for name in results.classes[:CLASSES_SHOWN]:
+        members = sorted(row.path for row in results.manifest if row.kept and row.label == name)
+        chosen = [members[i] for i in rng.permutation(len(members))[:IMAGES_PER_CLASS]]
+        notes = [name_split(results, path, val=split.val) for path in chosen]
+        groups.append(
+            TileGroup(
+                title=name,
+                tiles=tuple(
+                    Tile(image=thumbnails.kept(path), title=_file_name(path), note=note)
+                    for path, note in zip(chosen, notes, strict=True)
+                ),
+                more=len(members) - len(chosen),
+            )
+        )
+    return groups
+
+
+def group_duplicates(results: Results) -> list[list[Row]]:
+    """The duplicate groups, those with the most to say first: label conflicts, then near ones, then exact ones."""
+    members: dict[str, list[Row]] = {}
+    for row in results.manifest:
+        if row.duplicate_group:
+            members.setdefault(row.duplicate_group, []).append(row)
+    return sorted(members.values(), key=lambda rows: (all(r.kept for r in rows), not _are_near(rows), rows[0].path))
+
+
+def gather_duplicates(thumbnails: Thumbnails, results: Results, *, val: ValDraw) -> list[TileGroup]:
+    """Images that are the same, side by side: the first groups of `group_duplicates`."""
+    return [
+        TileGroup(
+            title=f"{'near' if _are_near(rows) else 'exact'} duplicates",
+            tiles=tuple(
+                Tile(
+                    image=thumbnails.row(row),
+                    title=_short_name(row),
+                    note=name_split(results, row.path, val=val) if row.kept else row.reason,
+                    mark="" if row.kept else "wrong",
+                )
+                for row in rows[:GROUP_MEMBERS_SHOWN]
+            ),
+            more=max(0, len(rows) - GROUP_MEMBERS_SHOWN),
+        )
+        for rows in group_duplicates(results)[:DUPLICATE_GROUPS_SHOWN]
+    ]
+
+
+def _are_near(rows: Sequence[Row]) -> bool:
+    return any(row.duplicate_kind == "near" for row in rows)
+
+
+def gather_dropped(thumbnails: Thumbnails, results: Results) -> TileGroup:
+    """Dropped files that are images nevertheless: too small, or under two labels."""
+    rows = [row for row in results.manifest if not row.kept and row.width_px is not None]
+    tiles = tuple(
+        Tile(image=thumbnails.row(row), title=_short_name(row), note=row.reason) for row in rows[:DROPPED_SHOWN]
+    )
+    return TileGroup(title="Dropped, though they decode", tiles=tiles, more=len(rows) - len(tiles))
+
+
+def gather_damaged(thumbnails: Thumbnails, results: Results) -> TileGroup:
+    """Kept images that are probably damaged."""
+    rows = [row for row in results.manifest if row.kept and row.damage]
+    tiles = tuple(
+        Tile(image=thumbnails.kept(row.path), title=_short_name(row), note=row.damage) for row in rows[:DAMAGED_SHOWN]
+    )
+    return TileGroup(title="Kept, though probably damaged", tiles=tiles, more=len(rows) - len(tiles))
+
+
+def _short_name(row: Row) -> str:
+    return "/".join(row.path.split("/")[-2:])
+
+
+def _file_name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def gather_data(thumbnails: Thumbnails, results: Results, params: Params) -> dict[str, list[TileGroup]]:
+    """The sheets of the page on the data: `classes`, `duplicates`, `dropped` and `damaged`."""
+    return {
+        "classes": gather_classes(thumbnails, results, split=params.split),
+        "duplicates": gather_duplicates(thumbnails, results, val=params.split.val),
+        "dropped": [gather_dropped(thumbnails, results)],
+        "damaged": [gather_damaged(thumbnails, results)],
+    }

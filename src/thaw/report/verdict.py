@@ -1,0 +1,280 @@
+"""`Comparison` -> sentences; pure functions."""
+
+from collections.abc import Sequence
+
+from thaw.evaluation.significance import MIN_SEEDS
+from thaw.params import AnyPhase, PhaseChoices, SolvedPhase
+from thaw.report.comparison import BUSY_RATIO, Comparison, PairComparison, RunSummary, VariantSummary
+
+MINUS = "\N{MINUS SIGN}"
+
+ESTIMAND = (
+    "What is estimated is the accuracy of a model trained anew by this recipe, on new images from the same source."
+)
+"""The first sentence of every report."""
+
+
+def write_verdict(comparison: Comparison) -> list[str]:
+    """What the numbers say, sentence by sentence: what is estimated, the advice, then the evidence and its limits."""
+    return [
+        ESTIMAND,
+        _say_recommendation(comparison),
+        *_say_too_few_seeds(comparison),
+        *(_say_pair(pair, comparison) for pair in comparison.pairs),
+        _say_precision(comparison),
+        _say_baseline(comparison),
+        *_say_seeds(comparison),
+        _say_seconds(comparison),
+        *_say_busy(comparison),
+        *note_training(comparison),
+    ]
+
+
+def _say_recommendation(comparison: Comparison) -> str:
+    advice = comparison.recommended
+    if advice.reason == "only":
+        return f"Only {advice.variant} was trained: there is nothing to compare it with."
+    (first, ratio), *others = advice.flops_ratio_of_others.items()
+    costs = [f"{first} needs {_times(ratio)}", *(f"{name} {_times(ratio)}" for name, ratio in others)]
+    return (
+        f"Recommended: {advice.variant}; {_explain_recommendation(comparison)}. For one run, features included, "
+        f"{enumerate_words(costs)} the floating-point operations of {advice.variant}."
+    )
+
+
+def _explain_recommendation(comparison: Comparison) -> str:
+    advice = comparison.recommended
+    if advice.reason == "cheapest":
+        if not comparison.speaks_of_recipes:
+            return "it is the cheapest, and whether another variant is better is not known yet"
+        return "it is the cheapest, and no other variant is shown to be better"
+    if advice.reason == "better":
+        worse = [p.loser for p in comparison.pairs if p.outcome == "better" and p.winner == advice.variant]
+        return f"it is better than {enumerate_words(worse)}"
+    equals = [
+        pair.a if pair.b == advice.variant else pair.b
+        for pair in comparison.pairs
+        if pair.outcome == "equivalent" and advice.variant in (pair.a, pair.b)
+    ]
+    return f"it is equivalent to {enumerate_words(equals)} and cheaper, and better than the cheapest"
+
+
+def _times(ratio: float) -> str:
+    if ratio < 0.1:
+        return f"{ratio:.1g} times"
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def _say_seconds(comparison: Comparison) -> str:
+    """A sentence of its own, since it alone differs between runs of the same code."""
+    first, *others = comparison.variants
+    parts = [
+        f"{first.variant} took {first.cost.one_run_seconds:,.0f} s",
+        *(f"{row.variant} {row.cost.one_run_seconds:,.0f} s" for row in others),
+    ]
+    machines = sorted({row.cost.measured_on for row in comparison.variants})
+    return f"By the clock, one run of {enumerate_words(parts)} ({enumerate_words(machines)})."
+
+
+def _say_too_few_seeds(comparison: Comparison) -> list[str]:
+    if comparison.speaks_of_recipes:
+        return []
+    found, missing = len(comparison.seeds), MIN_SEEDS - len(comparison.seeds)
+    return [
+        f"With {count(found, 'seed')} nothing can be said about models trained anew: how far seeds differ is not known "
+        f"well enough. Add at least {count(missing, 'seed')} to `seeds` in params.yaml. Until then, intervals and "
+        "p-values are of these very models on other images, and every pair is inconclusive."
+    ]
+
+
+def _say_pair(pair: PairComparison, comparison: Comparison) -> str:
+    same = next(row.same_model_as.get(pair.b, ()) for row in comparison.variants if row.variant == pair.a)
+    if same and len(same) == len(comparison.seeds):
+        return f"{pair.a} and {pair.b} are the same models with all seeds: a later phase was discarded."
+    low, high = pair.difference_ci95
+    if pair.winner == pair.b:
+        low, high = -high, -low
+    numbers = f"95 % interval {points(low)} to {points(high)}, {_p_value(pair)}"
+    text = (
+        f"{pair.a} and {pair.b} are equally accurate on these images ({numbers}): "
+        if pair.difference == 0
+        else f"{pair.winner} is {points(abs(pair.difference))} points above {pair.loser} ({numbers}): "
+    )
+    margin = points(comparison.margin)
+    if pair.outcome == "better":
+        if high <= comparison.margin:
+            return f"{text}better, but by less than the margin of {margin} points."
+        return f"{text}better."
+    if pair.outcome == "equivalent":
+        return f"{text}equivalent within {margin} points; take the cheaper one."
+    if not comparison.speaks_of_recipes:
+        return f"{text}inconclusive, for want of seeds."
+    return f"{text}inconclusive. {_say_what_would_settle(pair)}"
+
+
+def _p_value(pair: PairComparison) -> str:
+    return "p < 1e-15" if pair.p_value < 1e-15 else f"p = {pair.p_value:.2g}"
+
+
+def _say_what_would_settle(pair: PairComparison) -> str:
+    ways = []
+    if pair.images_needed is not None:
+        ways.append(f"about {pair.images_needed:,} test images")
+    if pair.seeds_needed is not None:
+        ways.append(f"{pair.seeds_needed} seeds")
+    if not ways:
+        return "No affordable number of test images or seeds alone would settle it, if the difference is as found."
+    return f"If the difference is as found, {' or '.join(ways)} would settle it."
+
+
+def _say_precision(comparison: Comparison) -> str:
+    start = f"The test split has {count(comparison.dataset.splits['test'], 'image')}"
+    if not comparison.pairs:
+        low, high = comparison.variants[0].accuracy_ci95
+        return f"{start}: the 95 % interval of the accuracy is {points(high - low)} points wide."
+    sizes = [points(pair.detectable) for pair in sorted(comparison.pairs, key=lambda pair: pair.detectable)]
+    spread = "" if sizes[0] == sizes[-1] else f" to {sizes[-1]} points, depending on the pair"
+    found = sizes[0] + (spread or " points")
+    whose = "" if comparison.speaks_of_recipes else " between these very models"
+    return (
+        f"{start}, and each variant has {count(len(comparison.seeds), 'seed')}: the smallest difference{whose} that is "
+        f"found with 80 % power is {found}."
+    )
+
+
+def _say_baseline(comparison: Comparison) -> str:
+    baseline = comparison.dataset.majority_class_accuracy
+    poor = [row.variant for row in comparison.variants if row.accuracy_ci95[0] <= baseline]
+    start = f"The majority-class baseline is correct on {points(baseline)} % of the test images"
+    below = [row.variant for row in comparison.variants if row.accuracy_ci95[1] < baseline]
+    if below:
+        return f"{start}; {enumerate_words(below)} did worse than that: something is wrong with data or training."
+    if poor:
+        return (
+            f"{start}; {enumerate_words(poor)} cannot be told from that: there are too few test images, or something "
+            "is wrong with data or training."
+        )
+    return f"{start}; the interval of every variant lies above it."
+
+
+def _say_seeds(comparison: Comparison) -> list[str]:
+    if not comparison.speaks_of_recipes:
+        return []
+    parts = [
+        f"{points(row.seed_sd)} points for {row.variant}" for row in comparison.variants if row.seed_sd is not None
+    ]
+    if not parts:
+        return []
+    return [
+        f"Trained anew with another seed, the accuracy differs by {enumerate_words(parts)} (standard deviation over "
+        f"{len(comparison.seeds)} seeds, without the chance of the test images; 0.0 where none can be told from it)."
+    ]
+
+
+def _say_busy(comparison: Comparison) -> list[str]:
+    return [
+        f"Training time of {row.variant} is between {row.cost.train_seconds_min:,.1f} and "
+        f"{row.cost.train_seconds_max:,.1f} s, which is more than {BUSY_RATIO:g}-fold: the machine was busy, and "
+        "seconds are unreliable. The recommendation does not go by them."
+        for row in comparison.variants
+        if row.cost.seconds_unreliable
+    ]
+
+
+def note_training(comparison: Comparison) -> list[str]:
+    """What happened in training that a reader has to know: recipes that ended early, at an edge, or for nothing."""
+    notes = []
+    for row in comparison.variants:
+        runs = [run for run in comparison.runs if run.variant == row.variant]
+        notes += [
+            *_note_last_epoch(row, len(runs)),
+            *_note_discarded(row, runs),
+            *_note_edges(row, len(runs)),
+            *_note_penalties(row, runs),
+        ]
+    return notes
+
+
+def _note_last_epoch(row: VariantSummary, seeds: int) -> list[str]:
+    if not row.seeds_at_last_epoch:
+        return []
+    return [
+        f"{row.variant}: the kept epoch is the last of its phase in {len(row.seeds_at_last_epoch)} of "
+        f"{count(seeds, 'seed')}; more epochs may do better."
+    ]
+
+
+def _note_discarded(row: VariantSummary, runs: Sequence[RunSummary]) -> list[str]:
+    if not row.seeds_with_discarded_phase:
+        return []
+    lost = sorted({phase + 1 for run in runs for phase in range(run.best.phase + 1, len(run.phases))})
+    which = f"phase{'s' * (len(lost) > 1)} {enumerate_words([str(phase) for phase in lost])}"
+    text = (
+        f"{row.variant}: {which} made nothing better on val and {'was' if len(lost) == 1 else 'were'} discarded in "
+        f"{len(row.seeds_with_discarded_phase)} of {count(len(runs), 'seed')}; the model is that of the earlier phases"
+    )
+    for other, seeds in row.same_model_as.items():
+        text += f"; with {_name_seeds(seeds)} {row.variant} is {other}"
+    return [f"{text}."]
+
+
+def _note_edges(row: VariantSummary, seeds: int) -> list[str]:
+    return [
+        f"{row.variant}: a candidate at the edge of its list won in {candidate.seeds_won} of {count(seeds, 'seed')} "
+        f"({edge}); a longer list may do better."
+        for candidate in row.candidates
+        if candidate.seeds_won
+        for edge in candidate.at_edge
+    ]
+
+
+def _note_penalties(row: VariantSummary, runs: Sequence[RunSummary]) -> list[str]:
+    chosen = sorted({run.penalty for run in runs if run.penalty is not None})
+    if not chosen:
+        return []
+    text = f"{row.variant}: the penalty of the solved head, chosen on val, is {_name_choices(chosen)}"
+    at_edge = sum(run.penalty_at_edge for run in runs)
+    if at_edge:
+        text += f"; it is at the end of its path in {at_edge} of {count(len(runs), 'seed')}: one beyond may do better"
+    return [f"{text}."]
+
+
+def _name_seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {enumerate_words([str(seed) for seed in seeds])}"
+
+
+def describe_phases(phases: Sequence[AnyPhase | PhaseChoices]) -> str:
+    """`head (solved), then all at 0.0001 or 0.001 for 4 epochs at most`."""
+    return ", then ".join(_describe_phase(phase) for phase in phases)
+
+
+def _describe_phase(phase: AnyPhase | PhaseChoices) -> str:
+    if isinstance(phase, SolvedPhase) or phase.lr is None or phase.epochs is None:
+        return f"{phase.train} (solved)"
+    head = "" if phase.head_lr is None else f" (its head at {_name_choices(phase.head_lr)})"
+    one = phase.epochs in (1, [1])
+    return (
+        f"{phase.train} at {_name_choices(phase.lr)}{head} for {_name_choices(phase.epochs)} epoch{'s' * (not one)} "
+        "at most"
+    )
+
+
+def _name_choices(value: float | Sequence[float]) -> str:
+    choices = value if isinstance(value, Sequence) else [value]
+    return enumerate_words([f"{choice:.3g}" for choice in choices], last="or")
+
+
+def points(fraction: float) -> str:
+    """0.0123 -> "1.2": percent or percentage points, with a real minus sign and none before zero."""
+    text = f"{100 * fraction:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", MINUS)
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """`count(2, "seed")` -> "2 seeds"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def enumerate_words(parts: Sequence[str], *, last: str = "and") -> str:
+    """`["x", "y", "z"]` -> "x, y and z"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

@@ -1,0 +1,1 @@
+"""Features, phases, checkpoints: from images to a trained model."""

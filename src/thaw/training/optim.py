@@ -1,0 +1,83 @@
+"""How a phase learns: its loss, its optimiser, and the course of its learning rate.
+
+docs/recipes.md says what each knob does, and what it did on real photos.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thaw.network.classifier import Classifier, layer_groups, set_trainable
+from thaw.params import AdamWParams, Phase, SGDParams, TrainingParams
+
+
+def training_loss(logits: Tensor, targets: Tensor, params: TrainingParams) -> Tensor:
+    """Mean cross-entropy with label smoothing (Szegedy et al., CVPR 2016); targets as in `inputs.Batches`."""
+    return nn.functional.cross_entropy(logits, targets, label_smoothing=params.label_smoothing)
+
+
+def count_correct(logits: Tensor, targets: Tensor) -> int:
+    """For how many images the highest logit is the label's or, under mixup, the class's with the larger share."""
+    labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+    return int((logits.argmax(dim=1) == labels).sum())
+
+
+def build_optimizer(model: Classifier, phase: Phase, params: TrainingParams) -> torch.optim.Optimizer:
+    """The optimiser of what the phase trains, layer group by layer group; no decay of biases and norms.
+
+    The head learns at the phase's `head_lr`, since a fresh one needs a hundred times more than pretrained weights; if
+    there is none, at `lr`. The last block of the backbone learns at `lr` times `layer_decay`, each block before it at
+    `layer_decay` times the rate of what follows it (discriminative learning rates; Howard and Ruder, ACL 2018). A block
+    without parameters counts too. The first group of the optimiser is the head's weight.
+
+    AdamW (Loshchilov and Hutter, ICLR 2019), or SGD with momentum (Sutskever et al., ICML 2013). Weight decay is
+    decoupled from the gradient in the first, and an L2 penalty in the second, as everywhere in torch.
+    """
+    trained = dict(set_trainable(model, last_blocks=phase.last_blocks))
+    groups: list[dict[str, Any]] = []
+    for depth, names in enumerate(layer_groups(model)):
+        lr = phase.lr * params.layer_decay**depth if depth or phase.head_lr is None else phase.head_lr
+        parameters = [trained[name] for name in names if name in trained]
+        decay = params.optimizer.weight_decay
+        groups.append({"params": [p for p in parameters if p.ndim > 1], "lr": lr, "weight_decay": decay})
+        groups.append({"params": [p for p in parameters if p.ndim <= 1], "lr": lr, "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
+    match params.optimizer:
+        case AdamWParams():
+            return torch.optim.AdamW(groups, lr=phase.lr)
+        case SGDParams(momentum=momentum, nesterov=nesterov):
+            return torch.optim.SGD(groups, lr=phase.lr, momentum=momentum, nesterov=nesterov)
+
+
+def count_steps(phase: Phase, *, images: int, params: TrainingParams) -> int:
+    """How often the optimiser steps in a phase whose epochs have so many images."""
+    return phase.epochs * math.ceil(images / (params.batch_size * params.grad_accum_steps))
+
+
+def images_in_step(batch: int, *, images: int, params: TrainingParams) -> int:
+    """How many of an epoch's `images` share the step of the optimiser that batch number `batch`, from 0, is part of.
+
+    A batch's mean loss counts in its step by its own share of these, so that steps over several batches, also over a
+    last incomplete group of them, have the gradient of one large batch.
+    """
+    step_size = params.batch_size * params.grad_accum_steps
+    first = batch // params.grad_accum_steps * step_size
+    return min(step_size, images - first)
+
+
+def warmup_cosine(steps: int, *, warmup_ratio: float) -> Callable[[int], float]:
+    """The factor of the learning rate at each of a phase's steps: a linear climb, then half a cosine.
+
+    The climb is Goyal et al.'s (2017), the cosine Loshchilov and Hutter's (ICLR 2017), without restarts.
+    """
+    warm_up = max(1, round(steps * warmup_ratio))
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+    return factor

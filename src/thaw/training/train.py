@@ -1,0 +1,211 @@
+"""One cell of the matrix variant x seed: read what the stages before wrote, fit, write the model and its history."""
+
+import copy
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from thaw import paths
+from thaw.compute.collectives import process_group, require_same_inputs
+from thaw.compute.determinism import make_deterministic
+from thaw.compute.device import choose_device, describe_device, peak_memory_mib
+from thaw.compute.memory import explain_out_of_memory, keep_freed_memory
+from thaw.data.features import read_features, select_split
+from thaw.data.image_zip import ImageZip
+from thaw.data.splits_csv import read_splits, redraw_val
+from thaw.network.backbones import build_backbone
+from thaw.network.classifier import Classifier, count_parameters, module_sha256, save_model, set_trainable
+from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard
+from thaw.params import FLOAT32, AnyPhase, BackboneParams, ComputeParams, StorageParams, TrainingParams, ValDraw
+from thaw.paths import CHECKPOINTS, Cell
+from thaw.training.checkpoint import Checkpointer, run_key
+from thaw.training.cost_json import PhaseCost, TrainCost, write_cost
+from thaw.training.history_csv import write_history
+from thaw.training.inputs import TrainingData
+from thaw.training.loop import FitResult, fit
+from thaw.utils.atomic import new_folder
+from thaw.utils.dvc_lock import locked_stage
+from thaw.utils.ranks import is_main_process, world_size
+
+
+@process_group()
+def train_cell(
+    cell: Cell,
+    *,
+    candidates: Sequence[tuple[AnyPhase, ...]],
+    backbone: BackboneParams,
+    storage: StorageParams,
+    val: ValDraw,
+    training: TrainingParams,
+    compute: ComputeParams = FLOAT32,
+) -> None:
+    """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs.
+
+    Of several candidates the one with the lowest validation loss becomes the model; what all of them cost is counted.
+
+    Raises:
+        ConfigError, DivergedError, TrainingError: see `loop.fit`.
+        DataError: a file that a stage wrote is missing, or does not fit the others.
+        TrainingError: the memory is too small.
+    """
+    make_deterministic()
+    keep_freed_memory()
+    started_at_unix_s, started_s = time.time(), time.perf_counter()
+    table = read_features(paths.FEATURES)
+    splits = read_splits(paths.SPLITS)
+    if val == "per_seed":
+        splits = redraw_val(splits, seed=cell.seed)
+    pretrained = build_backbone(backbone)
+    table.require_made_by(name=pretrained.name, backbone_sha256=module_sha256(pretrained.module))
+    model = Classifier(pretrained, classes=splits.classes, seed=cell.seed)
+    with ImageZip(paths.IMAGES) as images, _explain_out_of_memory(training, backbone):
+        data = TrainingData(
+            train=select_split("train", splits=splits, features=table, classes=splits.classes),
+            val=select_split("val", splits=splits, features=table, classes=splits.classes),
+            images=images,
+        )
+        facts = {
+            "cell": cell,
+            "training": training.model_dump(),
+            "compute": compute.model_dump(),
+            "backbone": [backbone.model_dump(), table.backbone_sha256],
+            "data": [data.train.fingerprint(), data.val.fingerprint(), images.fingerprint()],
+        }
+        chosen, best_model, results = _fit_candidates(
+            model, candidates, cell=cell, data=data, training=training, compute=compute, facts=facts
+        )
+    if not is_main_process():
+        return
+    tried = tuple(_describe_candidate(*candidate) for candidate in zip(candidates, results, strict=True))
+    card = ModelCard(
+        classes=splits.classes,
+        variant=cell.variant,
+        seed=cell.seed,
+        backbone=backbone,
+        storage=storage,
+        val=val,
+        training=training,
+        phases=candidates[chosen],
+        best=tried[chosen].best,
+        candidates=tried,
+        compute=Compute(
+            # Candidates that begin with a solved head have the same one.
+            flops=sum(result.flops for result in results) + max(result.solver_flops for result in results),
+            images_seen=sum(result.images_seen for result in results),
+        ),
+        trainable_parameters=max(_count_trained(model, phase) for phase in candidates[chosen]),
+    )
+    with new_folder(cell.model) as folder:
+        save_model(folder, best_model, card=card)
+    write_history(cell.history, results[chosen].history)
+    seconds = time.perf_counter() - started_s + sum(result.earlier_seconds for result in results)
+    costs = tuple(cost for result in results for cost in result.costs)
+    write_cost(cell.cost, _describe_cost(costs, started_at_unix_s=started_at_unix_s, seconds=seconds))
+    # Also those of candidates that params.yaml no longer has.
+    for checkpoint in CHECKPOINTS.glob(f"{cell}-*.pt"):
+        checkpoint.unlink()
+
+
+def _fit_candidates(
+    model: Classifier,
+    candidates: Sequence[tuple[AnyPhase, ...]],
+    *,
+    cell: Cell,
+    data: TrainingData,
+    training: TrainingParams,
+    compute: ComputeParams,
+    facts: dict[str, Any],
+) -> tuple[int, Classifier, list[FitResult]]:
+    """Train each candidate from the same start; the last checkpoints of those that are done stay until all are.
+
+    Args:
+        model: pretrained, with a fresh head; stays as it is.
+        candidates: the phases of each.
+        cell: whose candidates they are.
+        data: what they are trained on.
+        training: what their phases share.
+        compute: how the device computes.
+        facts: all else that the result depends on.
+
+    Returns:
+        The number of the one with the lowest validation loss, its model, and the results of all.
+
+    Raises:
+        DataError: another process has other inputs.
+    """
+    results: list[FitResult] = []
+    chosen, best_model = 0, model
+    for number, phases in enumerate(candidates):
+        inputs_sha256 = run_key({**facts, "phases": [phase.model_dump() for phase in phases]}, module="training.train")
+        require_same_inputs(inputs_sha256)
+        device = {**describe_device(), "processes": world_size()}
+        key = run_key({"inputs": inputs_sha256, "device": device}, module="training.train")
+        trained = copy.deepcopy(model).to(choose_device())
+        result = fit(
+            trained,
+            phases,
+            cell=cell,
+            data=data,
+            params=training,
+            compute=compute,
+            checkpointer=Checkpointer(path=cell.checkpoint(number), key=key),
+            name=str(cell) if len(candidates) == 1 else f"{cell}, candidate {number + 1} of {len(candidates)}",
+        )
+        results.append(result)
+        if number == 0 or result.best.val_loss < results[chosen].best.val_loss:
+            chosen, best_model = number, trained
+    return chosen, best_model, results
+
+
+def _explain_out_of_memory(training: TrainingParams, backbone: BackboneParams) -> AbstractContextManager[None]:
+    return explain_out_of_memory(
+        f"training on {training.batch_size} images of {backbone.image_size_px} px at once",
+        remedy="set training.batch_size to less and training.grad_accum_steps to more, or lower backbone.image_size_px",
+    )
+
+
+def _describe_candidate(phases: tuple[AnyPhase, ...], result: FitResult) -> Candidate:
+    best = result.best
+    return Candidate(
+        phases=phases,
+        val_loss=best.val_loss,
+        val_accuracy=best.val_accuracy,
+        best=BestEpoch(phase=best.phase, epoch=best.epoch),
+    )
+
+
+def _count_trained(model: Classifier, phase: AnyPhase) -> int:
+    return count_parameters(parameter for _, parameter in set_trainable(model, last_blocks=phase.last_blocks))
+
+
+def _describe_cost(costs: tuple[PhaseCost, ...], *, started_at_unix_s: float, seconds: float) -> TrainCost:
+    fit_seconds = sum(cost.seconds for cost in costs)
+    return TrainCost(
+        started_at_unix_s=started_at_unix_s,
+        provenance=_provenance(),
+        train_seconds=seconds,
+        images_per_second=sum(cost.images_per_second * cost.seconds for cost in costs) / fit_seconds,
+        peak_memory_mib=peak_memory_mib(choose_device()),
+        device=choose_device().type,
+        threads=torch.get_num_threads(),
+        processes=world_size(),
+        phases=costs,
+    )
+
+
+def _provenance() -> dict[str, str]:
+    """The commit of the code and DVC's hash of the images, under the names that MLflow's runs get as tags."""
+    tags = {}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if commit.returncode == 0:
+        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=False)
+        tags["mlflow.source.git.commit"] = commit.stdout.strip()
+        tags["git.uncommitted_changes"] = str(bool(changed.stdout.strip())).lower()
+    for out in locked_stage("clean").get("outs", []):
+        if out["path"] == paths.IMAGES.as_posix():
+            tags["dvc.images_md5"] = out["md5"]
+    return tags

@@ -1,0 +1,1 @@
+"""What every package may use; the list of its modules is closed."""

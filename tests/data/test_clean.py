@@ -1,0 +1,326 @@
+"""Cleaning: what is kept, what is dropped and why, and that the outputs are the same byte for byte in every run.
+
+Run with `pytest tests/data/test_clean.py`.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.data.clean import clean_images
+from thaw.data.decode import decode
+from thaw.data.image_zip import ImageZip
+from thaw.data.known_archives import KNOWN_ARCHIVES, KnownArchive
+from thaw.data.manifest import DAMAGED_SCAN, Reason, Row, read_manifest
+from thaw.errors import DataError
+from thaw.params import CleanParams
+
+PARAMS = CleanParams(side_px=64, min_side_px=16, max_pixels=1_000_000, max_hamming_distance=6)
+
+
+def image(seed: int, *, size: tuple[int, int] = (60, 44)) -> Image.Image:
+    """Coarse noise: each seed another image."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, file_format: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def clean(folder: Path, out: Path, params: CleanParams = PARAMS) -> dict[str, Row]:
+    clean_images(
+        folder, params=params, manifest=out / "manifest.csv", images=out / "images.zip", dropped=out / "dropped.zip"
+    )
+    return {row.path: row for row in read_manifest(out / "manifest.csv")}
+
+
+@pytest.fixture(scope="session")
+def photos(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The planted files of the real archive, what they are copies of, and 80 photos more."""
+    folder = tmp_path_factory.mktemp("photos")
+    with zipfile.ZipFile(shared_data / "cats_vs_dogs_2002.zip") as archive:
+        for name in archive.namelist():
+            number = Path(name).stem
+            if not number.isdecimal() or int(number) < 40 or int(number) > 12_000:
+                archive.extract(name, folder)
+    return folder
+
+
+def test_the_planted_files_of_the_real_archive(photos: Path, tmp_path: Path) -> None:
+    rows = clean(photos, tmp_path)
+    reasons = {path: row.reason for path, row in rows.items() if row.reason}
+    assert reasons == {
+        "MSR-LA - 3467.docx": Reason.NO_CLASS,
+        "readme[1].txt": Reason.NO_CLASS,
+        "PetImages/Cat/Thumbs.db": Reason.SYSTEM_FILE,
+        "PetImages/Dog/Thumbs.db": Reason.SYSTEM_FILE,
+        "PetImages/Cat/12001.jpg": Reason.EMPTY,
+        "PetImages/Cat/12002.jpg": Reason.NOT_AN_IMAGE,
+        "PetImages/Cat/12003.jpg": Reason.TRUNCATED,
+        "PetImages/Cat/12004.jpg": Reason.TRUNCATED,
+        "PetImages/Dog/12001.jpg": Reason.EMPTY,
+        "PetImages/Dog/12002.jpg": Reason.TRUNCATED,
+        "PetImages/Dog/12003.jpg": Reason.NOT_AN_IMAGE,
+        "PetImages/Cat/1.jpg": Reason.LABEL_CONFLICT,
+        "PetImages/Dog/12202.jpg": Reason.LABEL_CONFLICT,
+    }
+    groups: dict[str, set[str]] = {}
+    for path, row in rows.items():
+        if row.duplicate_group:
+            name = path.removeprefix("PetImages/").removesuffix(".jpg")
+            groups.setdefault(row.duplicate_group, set()).add(f"{name} {row.duplicate_kind}")
+    assert sorted(map(sorted, groups.values())) == [
+        ["Cat/1 exact", "Dog/12202 exact"],
+        ["Cat/11 near", "Cat/12103 near"],
+        ["Cat/12101 exact", "Cat/8 exact"],
+        ["Cat/12102 near", "Cat/9 near"],
+        ["Cat/12201 near", "Cat/2 near"],
+        ["Cat/12202 near", "Cat/3 near"],
+        ["Dog/1 exact", "Dog/12201 exact"],
+        ["Dog/11 near", "Dog/12103 near"],
+        ["Dog/12101 near", "Dog/8 near"],
+        ["Dog/12102 exact", "Dog/9 exact"],
+    ]
+    assert all(row.label == Path(path).parent.name for path, row in rows.items() if row.kept)
+    odd = {Path(path).stem: (row.format, row.mode, row.exif_orientation) for path, row in rows.items() if row.format}
+    assert [odd[name] for name in ("12102", "12103")] == [("BMP", "RGB", 1), ("JPEG", "RGB", 6)]
+
+
+def test_dropped_zip_holds_what_decodes_and_is_dropped(photos: Path, tmp_path: Path) -> None:
+    rows = clean(photos, tmp_path)
+    with ImageZip(tmp_path / "dropped.zip") as dropped:
+        assert dropped.paths == [path for path, row in rows.items() if not row.kept and row.width_px is not None]
+        assert {rows[path].reason for path in dropped.paths} == {"label conflict"}
+
+
+def test_images_zip_holds_the_kept_images_upright_and_small(photos: Path, tmp_path: Path) -> None:
+    rows = clean(photos, tmp_path)
+    with ImageZip(tmp_path / "images.zip") as images:
+        assert images.paths == sorted(path for path, row in rows.items() if row.kept)
+        for path in images.paths:
+            height, width, _ = images.read_pixels(path).shape
+            assert min(height, width) <= PARAMS.side_px
+            row = rows[path]
+            upright = (row.height_px, row.width_px) if row.exif_orientation == 6 else (row.width_px, row.height_px)
+            assert upright[0] is not None and upright[1] is not None  # noqa: PT018
+            assert width / height == pytest.approx(upright[0] / upright[1], rel=0.03)
+
+
+def test_the_outputs_are_the_same_in_every_run(photos: Path, tmp_path: Path) -> None:
+    clean(photos, tmp_path / "a")
+    clean(photos, tmp_path / "b")
+    for name in ("manifest.csv", "images.zip"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with zipfile.ZipFile(tmp_path / "a" / "images.zip") as archive:
+        infos = archive.infolist()
+    assert [info.filename for info in infos] == sorted(info.filename for info in infos)
+    assert {(info.compress_type, info.date_time, info.external_attr >> 16) for info in infos} == {
+        (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0), 0o644)
+    }
+
+
+def test_an_archive_that_is_known_must_hold_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"a/1.jpg": encoded(image(0)), "b/2.jpg": encoded(image(1)), "b/3.jpg": b""}
+    folder = write_files(tmp_path / "in", files)
+
+    def clean_known(known: KnownArchive) -> None:
+        monkeypatch.setitem(KNOWN_ARCHIVES, "this", known)
+        clean_images(
+            folder,
+            params=PARAMS,
+            manifest=tmp_path / "manifest.csv",
+            images=tmp_path / "images.zip",
+            dropped=tmp_path / "dropped.zip",
+            archive_sha256="this",
+        )
+
+    with pytest.raises(
+        DataError, match=r"the archive is a test, which holds 1 files of class 'a', 3 files of class 'b'"
+    ):
+        clean_known(KnownArchive(name="a test", files={"a": 1, "b": 3}, undecodable=frozenset({"b/3.jpg"})))
+    with pytest.raises(DataError, match=r"found 1 file that cannot be decoded \(b/3.jpg\)"):
+        clean_known(KnownArchive(name="a test", files={"a": 1, "b": 2}, undecodable=frozenset()))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    clean_known(KnownArchive(name="a test", files={"a": 1, "b": 2}, undecodable=frozenset({"b/3.jpg"})))
+    assert (tmp_path / "manifest.csv").exists()
+
+
+def test_what_is_a_duplicate_does_not_depend_on_how_images_are_stored(photos: Path, tmp_path: Path) -> None:
+    small = clean(photos, tmp_path / "64")
+    large = clean(photos, tmp_path / "300", PARAMS.model_copy(update={"side_px": 300}))
+    assert small == large
+
+
+def test_kill_9_at_any_moment_leaves_nothing_that_looks_done(photos: Path, tmp_path: Path) -> None:
+    clean(photos, tmp_path / "undisturbed")
+    names = ["dropped.zip", "manifest.csv", "images.zip"]
+    expected = {name: (tmp_path / "undisturbed" / name).read_bytes() for name in names}
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from test_clean import clean; "
+        "print('ready', flush=True); clean(Path(sys.argv[2]), Path(sys.argv[3]))"
+    )
+    out = tmp_path / "killed"
+    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(Path(__file__).parent), str(photos), str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as victim:
+            assert victim.stdout is not None
+            victim.stdout.readline()
+            time.sleep(delay_s)
+            victim.kill()
+        for name in names:
+            assert not (out / name).exists() or (out / name).read_bytes() == expected[name]
+    clean(photos, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
+
+
+def test_what_needs_no_change_keeps_its_bytes(tmp_path: Path) -> None:
+    same = {
+        "a/small.jpg": encoded(image(1)),
+        "a/small.png": encoded(image(2), "PNG"),
+        "b/long.jpg": encoded(image(3, size=(300, 64))),
+    }
+    changed = {
+        "a/large.jpg": encoded(image(4, size=(200, 100))),
+        "a/cmyk.jpg": encoded(image(5).convert("CMYK")),
+        "b/grey.jpg": encoded(image(6).convert("L")),
+        "b/turned.jpg": encoded(
+            image(7), exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+        ),
+    }
+    lossless = {
+        "b/image.gif": encoded(image(8), "GIF"),
+        "b/palette.png": encoded(image(9).quantize(), "PNG"),
+        "b/image.bmp": encoded(image(10), "BMP"),
+    }
+    rows = clean(write_files(tmp_path / "in", same | changed | lossless), tmp_path)
+    assert all(row.kept for row in rows.values())
+    with ImageZip(tmp_path / "images.zip") as images:
+        assert {path: images.read(path) for path in same} == same
+        for path, data in changed.items():
+            assert images.read(path)[:3] == b"\xff\xd8\xff"
+            assert images.read(path) != data
+        for path, data in lossless.items():
+            assert np.array_equal(images.read_pixels(path), decode(data, max_pixels=PARAMS.max_pixels))
+        assert images.read_pixels("b/turned.jpg").shape == (60, 44, 3)
+        assert images.read_pixels("a/large.jpg").shape == (64, 128, 3)
+
+
+def test_each_reason_for_dropping(tmp_path: Path) -> None:
+    jpeg = encoded(image(0))
+    files = {
+        "in/Cat/good.jpg": jpeg,
+        "in/Cat/empty.jpg": b"",
+        "in/Cat/page.jpg": b"<html>",
+        "in/Cat/cut.jpg": jpeg[:-100],
+        "in/Cat/broken.png": b"\x89PNG\r\n\x1a\nIEND and nothing",
+        "in/Cat/huge.png": encoded(Image.new("1", (1100, 1000)), "PNG"),
+        "in/Cat/tiny.png": encoded(Image.new("RGB", (15, 300)), "PNG"),
+        "in/Cat/.DS_Store": b"x",
+        "in/Cat/._good.jpg": jpeg,
+        "in/Dog/good.jpg": encoded(image(1)),
+        "in/Dog/cat.jpg": encoded(image(2)),
+        "in/Cat/cat.jpg": encoded(image(2), quality=60),
+        "in/licence.txt": b"free",
+        "in/docs/paper.pdf": b"%PDF",
+        "cover.jpg": encoded(image(3)),
+        "__MACOSX/in/Cat/good.jpg": jpeg,
+    }
+    rows = clean(write_files(tmp_path / "images", files), tmp_path)
+    assert list(rows) == sorted(files)
+    assert {path: (row.label, row.reason) for path, row in rows.items() if not row.kept} == {
+        "in/Cat/empty.jpg": ("Cat", Reason.EMPTY),
+        "in/Cat/page.jpg": ("Cat", Reason.NOT_AN_IMAGE),
+        "in/Cat/cut.jpg": ("Cat", Reason.TRUNCATED),
+        "in/Cat/broken.png": ("Cat", Reason.BROKEN),
+        "in/Cat/huge.png": ("Cat", Reason.TOO_MANY_PIXELS),
+        "in/Cat/tiny.png": ("Cat", Reason.TOO_SMALL),
+        "in/Cat/.DS_Store": ("Cat", Reason.SYSTEM_FILE),
+        "in/Cat/._good.jpg": ("Cat", Reason.SYSTEM_FILE),
+        "in/Dog/cat.jpg": ("Dog", Reason.LABEL_CONFLICT),
+        "in/Cat/cat.jpg": ("Cat", Reason.LABEL_CONFLICT),
+        "in/licence.txt": ("", Reason.NO_CLASS),
+        "in/docs/paper.pdf": ("", Reason.NO_CLASS),
+        "cover.jpg": ("", Reason.NO_CLASS),
+        "__MACOSX/in/Cat/good.jpg": ("", Reason.SYSTEM_FILE),
+    }
+
+
+def test_damage_that_pillow_cannot_see_is_flagged_and_kept(tmp_path: Path) -> None:
+    jpeg = encoded(image(0, size=(600, 440)), quality=95)
+    holed = jpeg[:6000] + bytes(500) + jpeg[6500:]
+    rows = clean(write_files(tmp_path / "in", {"a/1.jpg": holed, "b/2.jpg": encoded(image(1))}), tmp_path)
+    assert [(row.kept, row.damage) for row in rows.values()] == [(True, DAMAGED_SCAN), (True, "")]
+
+
+def test_one_class_may_lie_in_many_folders(tmp_path: Path) -> None:
+    names = ["train/Cat/1.jpg", "train/Dog/1.jpg", "test/Cat/1.jpg", "test/deep/Dog/1.jpg"]
+    files = {name: encoded(image(seed)) for seed, name in enumerate(names)}
+    rows = clean(write_files(tmp_path / "in", files), tmp_path)
+    assert {path: row.label for path, row in rows.items() if row.kept} == {
+        name: Path(name).parent.name for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"in holds no sound image in a class folder \(0 files seen\)"),
+        ({"a/1.jpg": b"", "b/1.jpg": b"x"}, r"no sound image in a class folder \(2 files seen\)"),
+        ({"1.jpg": encoded(image(0)), "2.jpg": encoded(image(1))}, "no sound image in a class folder"),
+        ({"a/1.jpg": encoded(image(0)), "b/1.jpg": b""}, "sound images of one class only, 'a'"),
+        ({"a/1.jpg": encoded(image(0)), "b/1.jpg": encoded(image(0))}, "no sound image"),
+        ({"a/1\n.jpg": encoded(image(0))}, r"control characters or is not UTF-8, 'a/1\\n.jpg': rename it"),
+    ],
+)
+def test_a_folder_without_two_classes_is_one_sentence(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    (tmp_path / "in").mkdir()
+    write_files(tmp_path / "in", files)
+    out = write_files(tmp_path / "out", {"manifest.csv": b"old", "images.zip": b"old"})
+    with pytest.raises(DataError, match=message) as caught:
+        clean(tmp_path / "in", out)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"manifest.csv": b"old", "images.zip": b"old"}
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"in is not a directory: run the unzip stage"):
+        clean(tmp_path / "in", tmp_path)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(encoded(image(5)))
+    folder = write_files(tmp_path / "in", {"a/1.jpg": encoded(image(0)), "b/1.jpg": encoded(image(1))})
+    (folder / "a" / "2.jpg").symlink_to(secret)
+    (folder / "b" / "loop").symlink_to(folder)
+    assert list(clean(folder, tmp_path)) == ["a/1.jpg", "b/1.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "in", {"a/1.jpg": encoded(image(0)), "b/1.jpg": encoded(image(1))})
+    (folder / "a" / "1.jpg").chmod(0)
+    with pytest.raises(DataError, match=r"1\.jpg cannot be read: Permission denied"):
+        clean(folder, tmp_path)

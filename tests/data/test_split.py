@@ -1,0 +1,210 @@
+"""The split: stable, the same everywhere, and never across a group of duplicates.
+
+Run with `pytest tests/data/test_split.py`.
+"""
+
+import csv
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thaw.data.manifest import Reason, Row, write_manifest
+from thaw.data.split import draw_split, split_images
+from thaw.data.splits_csv import read_splits
+from thaw.errors import DataError
+from thaw.params import NO_FILE, TEST_FOLDER_IF_ANY, SplitParams
+
+PARAMS = SplitParams(val_fraction=0.2, test_fraction=0.3, seed=0, val="per_seed", test_list=NO_FILE, test_folder=None)
+
+
+def row(path: str, *, group: str = "", kept: bool = True, content: str | None = None) -> Row:
+    return Row(
+        path=path,
+        label=Path(path).parent.name,
+        bytes=1,
+        sha256="0" * 64,
+        kept=kept,
+        reason="" if kept else Reason.TRUNCATED,
+        pixels_sha256=hashlib.sha256((content or path).encode()).hexdigest(),
+        duplicate_group=group,
+    )
+
+
+def rows_of(count: int = 60, *, prefix: str = "") -> list[Row]:
+    return [row(f"{prefix}{label}/{i}.jpg") for label in ("Cat", "Dog") for i in range(count)]
+
+
+def split(folder: Path, rows: list[Row], params: SplitParams = PARAMS) -> dict[str, str]:
+    write_manifest(folder / "manifest.csv", rows)
+    split_images(folder / "manifest.csv", folder / "splits.csv", params=params)
+    with (folder / "splits.csv").open(encoding="utf-8", newline="") as file:
+        return {line["path"]: line["split"] for line in csv.DictReader(file)}
+
+
+def test_the_file_is_the_same_everywhere(tmp_path: Path) -> None:
+    split(tmp_path, [*rows_of(30), row("Dog/cut.jpg", kept=False)])
+    text = (tmp_path / "splits.csv").read_bytes()
+    assert text.startswith(b"path,label,split,group\nCat/0.jpg,Cat,train,Cat/0.jpg\n")
+    assert text.count(b"\n") == 61
+    # A golden value, without the groups: a change of it would reshuffle everybody's data.
+    drawn = b"".join(line.rpartition(b",")[0] + b"\n" for line in text.splitlines())
+    assert hashlib.sha256(drawn).hexdigest() == "d7610932e91da29aa4e2fea6fa168f8345d027feac33698f69dde2a589db9210"
+
+
+@given(
+    order=st.randoms(use_true_random=False),
+    removed=st.sets(st.integers(0, 119), max_size=20),
+    added=st.sets(st.integers(1000, 2000), max_size=20),
+)
+@settings(max_examples=10, deadline=None)
+def test_other_images_and_another_order_move_no_image(
+    tmp_path_factory: pytest.TempPathFactory, order: random.Random, removed: set[int], added: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    before = split(folder, rows_of())
+    changed = [one for i, one in enumerate(rows_of()) if i not in removed]
+    changed += [row(f"Dog/{i}.jpg") for i in sorted(added)]
+    order.shuffle(changed)
+    after = split(folder, changed)
+    assert set(after) == {one.path for one in changed}
+    assert all(after[path] == before[path] for path in after if path in before)
+
+
+def test_renaming_moves_no_image(tmp_path: Path) -> None:
+    before = split(tmp_path, rows_of())
+    after = split(tmp_path, [row(f"x/{one.path}", content=one.path) for one in rows_of()])
+    assert {f"x/{path}": value for path, value in before.items()} == after
+
+
+@given(st.lists(st.integers(0, 30), min_size=120, max_size=120), st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_no_group_straddles_a_border(tmp_path_factory: pytest.TempPathFactory, numbers: list[int], seed: int) -> None:
+    # The second half stands alone, so that each class is in each split.
+    rows = rows_of() + [row(f"{label}/alone{i}.jpg") for label in ("Cat", "Dog") for i in range(200)]
+    first_of: dict[int, str] = {}
+    for i, number in enumerate(numbers):
+        rows[i] = row(rows[i].path, group=first_of.setdefault(number, rows[i].path))
+    splits = split(tmp_path_factory.mktemp("split"), rows, PARAMS.model_copy(update={"seed": seed}))
+    groups: dict[str, set[str]] = {}
+    for one in rows:
+        groups.setdefault(one.duplicate_group or one.path, set()).add(splits[one.path])
+    assert all(len(found) == 1 for found in groups.values())
+
+
+def test_shares_hold_up_to_chance_in_each_class(tmp_path: Path) -> None:
+    splits = split(tmp_path, rows_of(1000))
+    for label in ("Cat", "Dog"):
+        mine = [value for path, value in splits.items() if path.startswith(label)]
+        for name, share in (("test", 0.3), ("val", 0.2), ("train", 0.5)):
+            # Four standard deviations; the draw is seeded, so this holds always or never.
+            assert abs(mine.count(name) - 1000 * share) < 4 * (1000 * share * (1 - share)) ** 0.5
+
+
+def test_duplicates_are_written_with_the_name_of_their_group(tmp_path: Path) -> None:
+    rows = rows_of()
+    rows[4] = row(rows[4].path, group=rows[3].path)
+    rows[3] = row(rows[3].path, group=rows[3].path)
+    split(tmp_path, rows)
+    table = read_splits(tmp_path / "splits.csv")
+    groups = dict(zip(table.paths, table.groups, strict=True))
+    assert groups == {one.path: one.duplicate_group or one.path for one in rows}
+    assert groups["Cat/4.jpg"] == "Cat/3.jpg"
+
+
+def test_another_seed_is_another_split(tmp_path: Path) -> None:
+    assert split(tmp_path, rows_of()) != split(tmp_path, rows_of(), PARAMS.model_copy(update={"seed": 1}))
+
+
+def test_the_draw_is_uniform_and_ordered_test_val_train() -> None:
+    assert draw_split("x", seed=0, val_fraction=0.0, test_fraction=1.0) == "test"
+    assert draw_split("x", seed=0, val_fraction=1.0, test_fraction=0.0) == "val"
+    assert draw_split("x", seed=0, val_fraction=0.0, test_fraction=0.0) == "train"
+
+
+def test_a_given_list_is_the_test_split_and_its_duplicates_are_left_out(tmp_path: Path) -> None:
+    rows = rows_of(prefix="PetImages/")
+    rows[3] = row(rows[3].path, group=rows[3].path)
+    rows[4] = row(rows[4].path, group=rows[3].path)
+    rows.append(row("PetImages/Cat/cut.jpg", kept=False))
+    listed = tmp_path / "list.txt"
+    listed.write_text("\ufeffCat/3.jpg\r\nPetImages/Dog/7.jpg\n\n  PetImages/Cat/cut.jpg\n", encoding="utf-8")
+    splits = split(tmp_path, rows, PARAMS.model_copy(update={"test_list": str(listed)}))
+    assert {path for path, value in splits.items() if value == "test"} == {"PetImages/Cat/3.jpg", "PetImages/Dog/7.jpg"}
+    assert {one.path for one in rows} - set(splits) == {"PetImages/Cat/4.jpg", "PetImages/Cat/cut.jpg"}
+    assert {"train", "val"} < set(splits.values())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("Cat/99.jpg", r"list\.txt, line 2: 'Cat/99.jpg' is not in .*manifest\.csv: correct the line or remove it"),
+        ("5.jpg", r"line 2: '5.jpg' could mean a/Cat/5.jpg or a/Dog/5.jpg"),
+        ("at/5.jpg", r"line 2: 'at/5.jpg' is not in"),
+    ],
+)
+def test_a_wrong_line_in_the_list_is_one_sentence(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "list.txt").write_text(f"Dog/1.jpg\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        split(tmp_path, rows_of(prefix="a/"), PARAMS.model_copy(update={"test_list": str(tmp_path / "list.txt")}))
+    assert not (tmp_path / "splits.csv").exists()
+
+
+def test_a_missing_list_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"split\.test_list: .*none\.txt cannot be read"):
+        split(tmp_path, rows_of(), PARAMS.model_copy(update={"test_list": str(tmp_path / "none.txt")}))
+
+
+def test_a_given_folder_is_the_test_split(tmp_path: Path) -> None:
+    rows = rows_of(prefix="cifar/train/") + rows_of(5, prefix="cifar/test/")
+    leaked = "cifar/test/Cat/0.jpg"
+    rows[0] = row(rows[0].path, group=leaked)
+    rows[120] = row(leaked, group=leaked)
+    splits = split(tmp_path, rows, PARAMS.model_copy(update={"test_folder": "test"}))
+    assert {path for path, value in splits.items() if value == "test"} == {one.path for one in rows[120:]}
+    assert rows[0].path not in splits
+    assert len(splits) == len(rows) - 1
+    # Of the rest, val_fraction is val.
+    assert 10 < list(splits.values()).count("val") < 40
+
+
+def test_a_list_of_the_images_that_would_have_been_drawn_leaves_val_its_share(tmp_path: Path) -> None:
+    rows = rows_of()
+    drawn = [path for path, value in split(tmp_path, rows).items() if value == "test"]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(drawn), encoding="utf-8")
+    splits = split(tmp_path, rows, PARAMS.model_copy(update={"test_list": str(listed)}))
+    assert sorted(path for path, value in splits.items() if value == "test") == sorted(drawn)
+    assert 0.1 < list(splits.values()).count("val") / (len(rows) - len(drawn)) < 0.3
+
+
+def test_the_folder_test_is_the_test_split_if_there_is_one(tmp_path: Path) -> None:
+    auto = PARAMS.model_copy(update={"test_folder": TEST_FOLDER_IF_ANY})
+    given = rows_of(prefix="set/train/") + rows_of(5, prefix="set/test/")
+    assert split(tmp_path, given, auto) == split(tmp_path, given, PARAMS.model_copy(update={"test_folder": "test"}))
+    assert split(tmp_path, rows_of(), auto) == split(tmp_path, rows_of())
+    # An archive that is called so, and has nothing else.
+    within = rows_of(prefix="test/")
+    assert split(tmp_path, within, auto) == split(tmp_path, within)
+
+
+def test_a_class_of_the_name_of_the_test_folder_is_no_test_folder(tmp_path: Path) -> None:
+    rows = [row(f"a/{label}/{i}.jpg") for label in ("test", "other") for i in range(60)]
+    with pytest.raises(DataError, match=r"split\.test_folder is 'test', but no kept image .* set it to null"):
+        split(tmp_path, rows, PARAMS.model_copy(update={"test_folder": "test"}))
+
+
+def test_a_class_that_a_split_lacks_is_one_sentence(tmp_path: Path) -> None:
+    rare = [*rows_of(), row("Emu/0.jpg")]
+    with pytest.raises(DataError, match=r"split has none of the 1 images of class 'Emu': .*change split\.seed"):
+        split(tmp_path, rare)
+    assert not (tmp_path / "splits.csv").exists()
+
+
+def test_a_class_that_the_list_lacks_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("Cat/1.jpg\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"the test split has none of .* class 'Dog': name some in .*list\.txt"):
+        split(tmp_path, rows_of(), PARAMS.model_copy(update={"test_list": str(tmp_path / "list.txt")}))

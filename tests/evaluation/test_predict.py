@@ -1,0 +1,205 @@
+"""`thaw predict` and `thaw evaluate` say what images show, with a model and nothing else.
+
+Run with: pytest tests/evaluation/test_predict.py
+"""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
+from thaw import paths
+from thaw.data.clean import clean_images
+from thaw.data.decode import Pixels
+from thaw.data.image_zip import ImageZip
+from thaw.data.splits_csv import read_splits, write_splits
+from thaw.errors import DataError
+from thaw.evaluation.evaluate import evaluate_cell
+from thaw.evaluation.external import ExternalScore, evaluate_external
+from thaw.evaluation.metrics_json import read_metrics
+from thaw.evaluation.predict import predict_files, predict_images, read_as_stored
+from thaw.evaluation.predictions_csv import read_predictions
+from thaw.network.classifier import load_model
+from thaw.params import FLOAT32, AnyPhase, CleanParams, Params, Phase, SolvedPhase
+from thaw.paths import Cell
+from thaw.training.train import train_cell
+
+FROZEN, FINE_TUNED = Cell("frozen", 0), Cell("fine_tuned", 0)
+PHASES: dict[Cell, tuple[AnyPhase, ...]] = {
+    FROZEN: (SolvedPhase(),),
+    FINE_TUNED: (Phase(train="all", epochs=1, lr=0.001),),
+}
+CLEAN = CleanParams(side_px=40, max_pixels=100_000_000, min_side_px=8, max_hamming_distance=0)
+SOURCES = Path("sources")
+
+
+def save_image(path: Path, *, label: str, number: int) -> None:
+    """An image as cameras and scanners write it: each fourth one is larger than what is stored, or not upright."""
+    random = np.random.default_rng(number)
+    height, width = ((40, 48), (90, 70), (44, 60), (36, 120))[number // 4 % 4]
+    coarse = random.integers(0, 160, (height // 4, width // 4, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    coarse[..., 2 if label == "Cat" else 0] += 60
+    image = Image.fromarray(coarse)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        image.save(path)
+        return
+    exif = Image.Exif()
+    exif[0x0112] = (1, 6)[number // 4 % 2]  # 6: turned by a quarter
+    image.save(path, quality=90, exif=exif)
+
+
+def short_side(path: Path) -> int:
+    with Image.open(path) as image:
+        return min(image.size)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose images were cleaned from files in `sources`, with a frozen model and a fine-tuned one."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(32):
+        label, suffix = ("Cat", "Dog")[number % 2], ("png", "jpg")[number // 2 % 2]
+        save_image(SOURCES / label / f"{number:02}.{suffix}", label=label, number=number)
+    clean_images(SOURCES, params=CLEAN, manifest=paths.MANIFEST, images=paths.IMAGES, dropped=paths.DROPPED)
+    with ImageZip(paths.IMAGES) as images:
+        kept = images.paths
+    rows = [
+        (path, path.split("/")[0], ("train", "train", "val", "test")[number % 4], path)
+        for number, path in enumerate(kept)
+    ]
+    assert len(rows) == 32
+    write_splits(paths.SPLITS, rows)
+    embed_tiny()
+    for cell, phases in PHASES.items():
+        train_cell(
+            cell,
+            candidates=[phases],
+            backbone=TINY_BACKBONE,
+            storage=CLEAN.storage,
+            val="fixed",
+            training=TINY_TRAINING,
+        )
+    return tmp_path
+
+
+@pytest.mark.usefixtures("project")
+def test_an_image_of_the_data_set_gets_the_probabilities_that_evaluation_gave_it() -> None:
+    classes = read_splits(paths.SPLITS).classes
+    for cell, moves in ((FROZEN, False), (FINE_TUNED, True)):
+        evaluate_cell(cell, batch_size=5)
+        expected = read_predictions(cell.predictions, classes=classes)
+        assert max(short_side(SOURCES / path) for path in expected.paths) > CLEAN.side_px, "cleaning shrank none"
+        assert (read_metrics(cell.metrics).backbone_tensors_moved > 0) == moves
+        found = predict_files(cell.model, [SOURCES / path for path in expected.paths])
+        values = np.array([[one[name] for name in classes] for one in found])
+        np.testing.assert_allclose(values, expected.probabilities, rtol=0, atol=1e-6)
+        (alone,) = predict_files(cell.model, [SOURCES / expected.paths[0]])
+        assert [alone[name] for name in classes] == pytest.approx(expected.probabilities[0], abs=1e-6)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_file_has_the_pixels_that_cleaning_stored() -> None:
+    with ImageZip(paths.IMAGES) as images:
+        for path in images.paths:
+            assert np.array_equal(read_as_stored(SOURCES / path, storage=CLEAN.storage), images.read_pixels(path)), path
+
+
+@pytest.mark.usefixtures("project")
+def test_probabilities_sum_to_one_whatever_the_batch() -> None:
+    model = load_model(FROZEN.model).classifier
+    random = np.random.default_rng(0)
+    pixels: list[Pixels] = [random.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(7)]
+
+    first = predict_images(model, pixels.__getitem__, count=7, batch_size=7, label="test")
+    assert first.shape == (7, 2)
+    np.testing.assert_allclose(first.sum(axis=1), 1)
+    for batch_size in (1, 3, 16):
+        again = predict_images(model, pixels.__getitem__, count=7, batch_size=batch_size, label="test", compute=FLOAT32)
+        np.testing.assert_allclose(again, first, atol=1e-5)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xd8\xff\xe0"])
+def test_a_broken_image_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.jpg is not a sound image"):
+        predict_files(FROZEN.model, [path])
+
+
+@pytest.mark.usefixtures("project")
+def test_a_missing_image_is_one_sentence() -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jpg cannot be read \(No such file or directory\)"):
+        predict_files(FROZEN.model, [Path("nowhere.jpg")])
+
+
+def thaw(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command, in the project's root: it reads params.yaml there."""
+    command = [Path(sys.executable).with_name("thaw"), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_commands(project: Path, default_params: Params) -> None:
+    model = project / FROZEN.model
+    images = [project / SOURCES / "Cat/00.png", project / SOURCES / "Dog/03.jpg"]
+    done = thaw("predict", model, *images)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for line, image, said in zip(lines, images, predict_files(model, images), strict=True):
+        best = max(said, key=lambda name: said[name])
+        assert line == f"{image}: {best} ({said[best]:.1%})"
+    archive = make_archive(project / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
+    (score,) = external([model], archive, default_params)
+    done = thaw("evaluate", model, "--data", archive)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{model}: {score.correct} of 20 images correct, {score.correct / 20:.1%} (95 % ")
+    failed = thaw("predict", images[0].parent, images[0])
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("\n") == 1
+
+
+def make_archive(path: Path, labels: dict[str, tuple[int, int, int]]) -> Path:
+    """Ten images of each label, all of its colour."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for label, colour in labels.items():
+            for number in range(10):
+                buffer = io.BytesIO()
+                noise = np.random.default_rng([number, *colour]).integers(0, 60, (40, 50, 3))
+                Image.fromarray((noise + colour).astype(np.uint8)).save(buffer, "PNG")
+                archive.writestr(f"{label}/{number}.png", buffer.getvalue())
+    return path
+
+
+def external(models: list[Path], archive: Path, params: Params) -> list[ExternalScore]:
+    scores = evaluate_external(models, archive, unzip=params.unzip, clean=params.clean, compute=FLOAT32, batch_size=8)
+    return list(scores)
+
+
+@pytest.mark.usefixtures("project")
+def test_external_data_is_counted_as_predict_says(tmp_path: Path, default_params: Params) -> None:
+    archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
+    models = [cell.model for cell in PHASES]
+    scores = external(models, archive, default_params)
+    with zipfile.ZipFile(archive) as package:
+        package.extractall(tmp_path / "by_hand")
+    files = sorted((tmp_path / "by_hand").rglob("*.png"))
+    assert [score.model for score in scores] == models
+    for score in scores:
+        said = predict_files(score.model, files)
+        correct = [path.parent.name == max(p, key=lambda name: p[name]) for path, p in zip(files, said, strict=True)]
+        assert (score.images, score.correct) == (20, sum(correct))
+
+
+@pytest.mark.usefixtures("project")
+def test_a_class_that_the_model_does_not_know_is_one_sentence(tmp_path: Path, default_params: Params) -> None:
+    archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Emu": (0, 150, 0)})
+    with pytest.raises(DataError, match=r"has the class 'Emu', which .*model.* does not know \(Cat, Dog\)"):
+        external([FROZEN.model], archive, default_params)

@@ -1,0 +1,212 @@
+"""Intervals and tests of recipes: against closed forms and scipy, their agreement, and their error rate by simulation.
+
+Run with: pytest tests/evaluation/test_significance.py
+"""
+
+import itertools
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.stats import binomtest
+
+from conftest import ROOT
+from thaw.evaluation.significance import (
+    MIN_SEEDS,
+    RecipeComparison,
+    RecipePair,
+    compare_recipes,
+    wilson_interval,
+)
+
+sys.path.append(str(ROOT / "tools"))
+
+from simulate_verdict import draw_correct, simulate
+
+Correct = Mapping[str, NDArray[np.bool_]]
+
+
+def compare(correct: Correct, *, groups: NDArray[np.int64] | None = None, margin: float = 0.01) -> RecipeComparison:
+    images = next(iter(correct.values())).shape[1]
+    return compare_recipes(correct, groups=np.arange(images) if groups is None else groups, margin=margin)
+
+
+def only_pair(correct: Correct, *, groups: NDArray[np.int64] | None = None, margin: float = 0.01) -> RecipePair:
+    (pair,) = compare(correct, groups=groups, margin=margin).pairs
+    return pair
+
+
+def drawn(seed: int, *, n: int = 300, seeds: int = 5, worse: tuple[float, ...] = (0.0, 0.0, 0.0)) -> Correct:
+    rng = np.random.default_rng(seed)
+    return draw_correct(rng, n=n, seeds=seeds, seed_sd_points=(0.5, 0.5, 0.5), worse=worse)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 3, 5]), st.sampled_from([0.0, 0.02, 0.1]))
+@settings(max_examples=40, deadline=None)
+def test_intervals_p_values_and_outcomes_agree(seed: int, seeds: int, gap: float) -> None:
+    comparison = compare(drawn(seed, seeds=seeds, worse=(gap, 0.0, 0.0)), margin=0.05)
+    assert comparison.speaks_of_recipes == (seeds >= MIN_SEEDS)
+    for pair in comparison.pairs:
+        low, high = pair.interval
+        leaves_out_0 = low > 0 or high < 0
+        assert low <= pair.difference <= high
+        assert (pair.p_value < 0.05) == leaves_out_0
+        if pair.outcome == "better":
+            assert leaves_out_0
+        if pair.outcome == "equivalent":
+            assert -0.05 <= low <= high <= 0.05
+        if not comparison.speaks_of_recipes:
+            assert pair.outcome == "inconclusive"
+        if pair.outcome != "inconclusive" or not comparison.speaks_of_recipes:
+            assert pair.seeds_needed is None
+            assert pair.images_needed is None
+        assert pair.detectable > high - pair.difference or high == 1.0
+
+
+def test_without_noise_of_images_it_is_a_paired_t_test_to_the_variance_pooled_and_generalised() -> None:
+    # Each seed's model is right about the same share of very many images: what is left is the seeds.
+    images, gains = 200_000, np.array([0.01, 0.03, 0.02, 0.05, 0.015])
+    place = (np.arange(images) + 0.5) / images
+    b = np.stack([place < 0.5 for _ in gains])
+    a = np.stack([(place < 0.5) | (place > 1 - gain) for gain in gains])
+    pair = only_pair({"a": a, "b": b})
+    expected = stats.ttest_1samp(gains, 0).pvalue
+    # The images' own share is known but for their own, small, variance.
+    assert pair.difference == pytest.approx(gains.mean())
+    assert pair.p_value == pytest.approx(expected, rel=0.05)
+
+
+def test_with_one_seed_it_is_the_interval_of_agresti_and_min_about_the_difference() -> None:
+    n, only_a, only_b = 400, 30, 12
+    a = np.ones((1, n), bool)
+    b = np.ones((1, n), bool)
+    b[0, :only_a] = False
+    a[0, only_a : only_a + only_b] = False
+    pair = only_pair({"a": a, "b": b})
+    difference = (only_a - only_b) / n
+    added = 0.5 * (1 - difference) ** 2 + 0.5 * (1 + difference) ** 2 + difference**2
+    squares = only_a * (1 - difference) ** 2 + only_b * (1 + difference) ** 2 + (n - only_a - only_b) * difference**2
+    half = stats.norm.ppf(0.975) * np.sqrt(squares * n / (n - 1) + added) / (n + 2)
+    assert pair.interval == pytest.approx((difference - half, difference + half))
+    assert pair.outcome == "inconclusive"
+    assert pair.seeds_needed is None
+
+
+def test_the_order_of_images_seeds_and_recipes_does_not_matter() -> None:
+    correct = drawn(1)
+    rng = np.random.default_rng(0)
+    images, seeds = rng.permutation(300), rng.permutation(5)
+    before = compare(correct)
+    after = compare({name: array[seeds][:, images] for name, array in reversed(list(correct.items()))})
+    assert list(after.variants) == list(reversed(before.variants))
+    for name, known in before.variants.items():
+        assert after.variants[name].interval == pytest.approx(known.interval)
+    of = {frozenset((pair.a, pair.b)): pair for pair in after.pairs}
+    for pair in before.pairs:
+        other = of[frozenset((pair.a, pair.b))]
+        assert other.p_value == pytest.approx(pair.p_value)
+        assert other.interval == pytest.approx((-pair.interval[1], -pair.interval[0]))
+
+
+def test_copies_of_an_image_are_one_unit() -> None:
+    correct = drawn(2, n=200)
+    once = compare(correct)
+    groups = np.repeat(np.arange(200), 5)
+    five = {name: np.repeat(array, 5, axis=1) for name, array in correct.items()}
+    grouped, alone = compare(five, groups=groups), compare(five)
+    for pair, same, apart in zip(once.pairs, grouped.pairs, alone.pairs, strict=True):
+        assert same.difference == pytest.approx(pair.difference)
+        assert same.interval == pytest.approx(pair.interval, abs=0.004)  # the made-up images weigh less
+        assert apart.interval[1] - apart.interval[0] < same.interval[1] - same.interval[0]
+    for name, known in once.variants.items():
+        assert grouped.variants[name].interval == pytest.approx(known.interval, abs=0.004)
+
+
+def test_recipes_that_are_always_right_are_alike_but_not_for_certain() -> None:
+    correct = {name: np.ones((5, 50), bool) for name in "ab"}
+    comparison = compare(correct)
+    (pair,) = comparison.pairs
+    assert pair.difference == 0
+    assert pair.interval[0] < 0 < pair.interval[1]
+    assert pair.p_value == 1
+    low, high = comparison.variants["a"].interval
+    assert high == 1
+    assert 0.85 < low < 0.99
+    assert comparison.variants["a"].seed_sd == 0
+
+
+def test_many_images_and_seeds_tell_equivalent_from_better() -> None:
+    alike = compare(drawn(3, n=20_000, seeds=10), margin=0.02)
+    assert {pair.outcome for pair in alike.pairs} == {"equivalent"}
+    apart = compare(drawn(3, n=20_000, seeds=10, worse=(0.05, 0.0, 0.0)), margin=0.02)
+    assert [pair.outcome for pair in apart.pairs] == ["better", "better", "equivalent"]
+    assert all(pair.difference < 0 for pair in apart.pairs[:2])
+
+
+def test_what_is_said_to_settle_a_pair_does_so() -> None:
+    correct = drawn(4, n=613, seeds=10, worse=(0.02, 0.0, 0.0))
+    pair = compare(correct).pairs[0]
+    assert pair.outcome == "inconclusive"
+    assert pair.seeds_needed is None or pair.seeds_needed > 10
+    assert pair.images_needed is not None
+    assert pair.images_needed > 613
+    # New images of the same kind, as many: the interval is about as wide as the difference is large.
+    aim = max(abs(pair.difference), 0.01 - abs(pair.difference))
+    halves = [
+        (found.interval[1] - found.interval[0]) / 2
+        for seed in range(10)
+        for found in compare(drawn(seed, n=pair.images_needed, seeds=10, worse=(0.02, 0.0, 0.0))).pairs
+    ]
+    assert np.mean(halves) == pytest.approx(aim, rel=0.25)
+
+
+def test_a_single_recipe_has_an_interval_and_no_pair() -> None:
+    comparison = compare({"a": drawn(5)["r0"]})
+    assert comparison.pairs == ()
+    low, high = comparison.variants["a"].interval
+    assert low < comparison.variants["a"].accuracy < high
+
+
+@pytest.mark.parametrize(("successes", "n", "confidence"), [(0, 10, 0.95), (10, 10, 0.95), (45, 50, 0.99), (1, 3, 0.9)])
+def test_wilson_interval_equals_scipys(successes: int, n: int, confidence: float) -> None:
+    expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    assert wilson_interval(successes, n, confidence=confidence) == pytest.approx(
+        (expected.low, expected.high), abs=1e-12
+    )
+
+
+@given(st.integers(1, 1000), st.floats(0, 1))
+def test_wilson_interval_holds_the_share_and_is_symmetric(n: int, share: float) -> None:
+    low, high = wilson_interval(share * n, n)
+    assert 0 <= low <= share * n / n <= high <= 1
+    assert low < high
+    assert wilson_interval(n - share * n, n) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n", "seeds", "seed_sd_points"),
+    [(613, 3, (0.5, 0.5, 0.5)), (613, 5, (0.0, 0.5, 1.0)), (5000, 3, (0.5, 0.5, 0.5)), (129, 5, (0.0, 0.0, 0.0))],
+)
+def test_error_rate_and_coverage_by_simulation(n: int, seeds: int, seed_sd_points: tuple[float, ...]) -> None:
+    # Of 60 draws at 5 %, 8 alarms or more come with a probability of 1 %; the long form is tools/simulate_verdict.py.
+    row = simulate(60, n=n, seeds=seeds, seed_sd_points=seed_sd_points)
+    assert row.false_alarm <= 7 / 60
+    assert row.coverage >= 53 / 60
+    assert row.accuracy_coverage >= 0.9
+
+
+def test_the_simulated_recipes_have_the_accuracy_and_the_spread_that_they_are_said_to_have() -> None:
+    rng = np.random.default_rng(0)
+    correct = draw_correct(rng, n=20_000, seeds=400, seed_sd_points=(0.0, 0.5, 1.0), worse=(0.0, 0.0, 0.02))
+    means = {name: array.mean(axis=1) for name, array in correct.items()}
+    for (name, of_seeds), sd, accuracy in zip(means.items(), (0.0, 0.005, 0.01), (0.94, 0.94, 0.92), strict=True):
+        assert of_seeds.mean() == pytest.approx(accuracy, abs=0.004), name
+        assert of_seeds.std() == pytest.approx(sd, abs=0.0012), name
+    a, b = correct["r0"][:2]
+    assert (~a & ~b).sum() / (~a).sum() == pytest.approx(0.69, abs=0.05)
+    assert all(len(array) == 400 for array in itertools.chain(correct.values()))

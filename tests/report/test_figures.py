@@ -1,0 +1,74 @@
+"""report.figures, sheets and tiles: the images of the report.
+
+Run with: pytest tests/report/test_figures.py
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from report import report_fixtures
+from report.report_fixtures import ALIKE, RUN_IDS, Training, make_params, make_project, summarise
+from thaw import paths
+from thaw.report.figures import count_confusion, draw_accuracy_against_cost, draw_comparison_figures, figure_style
+from thaw.report.results import read_results
+from thaw.report.thumbnails import natural_key
+
+written = report_fixtures.written
+
+
+def test_figures_are_png_files_with_the_names_that_mlflow_looks_for(written: Path) -> None:
+    of_runs = {f"{name}-{kind}.png" for name in RUN_IDS for kind in ("curves", "confusion", "images")}
+    of_all = {"accuracy_against_cost.png", "curves.png", "confusion.png", "calibration.png", "sizes.png", "classes.png"}
+    of_data = {"duplicates.png", "damaged.png", "dropped.png"}
+    figures = sorted((written / paths.FIGURES).iterdir())
+    assert {path.name for path in figures} == of_runs | of_all | of_data
+    for path in figures:
+        with Image.open(path) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert min(image.size) > 100
+
+
+def test_test_images_come_in_the_order_of_their_numbers() -> None:
+    found = ["Pets/Dog/10.jpg", "Pets/Cat/2.jpg", "Pets/Cat/10.jpg", "Pets/Dog/2.jpg", "Pets/Cat/x.jpg"]
+    assert sorted(found, key=natural_key) == [
+        "Pets/Cat/2.jpg",
+        "Pets/Dog/2.jpg",
+        "Pets/Cat/10.jpg",
+        "Pets/Dog/10.jpg",
+        "Pets/Cat/x.jpg",
+    ]
+
+
+def test_a_confusion_matrix_counts_all_seeds(written: Path) -> None:
+    results = read_results(written, make_params())
+    counts = count_confusion(results.runs_of("frozen"), results)
+    assert counts.sum() == 3 * 80
+    assert counts.trace() == 3 * 80 - 5
+
+
+@pytest.mark.parametrize("variants", [1, 2, 3])
+def test_accuracy_against_cost_has_room_for_any_number_of_variants(written: Path, variants: int) -> None:
+    params = make_params()
+    comparison, results = summarise(written, params), read_results(written, params)
+    with figure_style():
+        png = draw_accuracy_against_cost(comparison.variants[:variants], results.runs, baseline=0.5)
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    colors = {tuple(color) for color in np.unique(pixels, axis=0).tolist()}
+    # Each variant has a colour of its own.
+    expected = {(0x25, 0x63, 0xA8), (0xD9, 0x82, 0x2B), (0x2F, 0x9E, 0x6E)}
+    assert len(expected & colors) == variants
+
+
+def test_curves_of_a_discarded_phase_and_of_solved_heads_are_drawn(tmp_path: Path) -> None:
+    params = make_params()
+    make_project(tmp_path, params, mistakes=ALIKE, trainings={"two_stage-0": Training(best=(0, 3))})
+    comparison, results = summarise(tmp_path, params), read_results(tmp_path, params)
+    with figure_style():
+        first, second = (draw_comparison_figures(results, comparison) for _ in range(2))
+    assert first == second

@@ -1,0 +1,180 @@
+"""report.verdict: what the numbers are made to say.
+
+Run with: pytest tests/report/test_verdict.py
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from report import report_fixtures
+from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project, summarise
+from thaw.params import Phase, PhaseChoices, SolvedPhase
+from thaw.report.build import ComparisonFile
+from thaw.report.comparison import Comparison
+from thaw.report.verdict import ESTIMAND, MINUS, describe_phases, enumerate_words, points, write_verdict
+
+written = report_fixtures.written
+
+
+def change(comparison: Comparison, **changes: Any) -> str:
+    """The verdict with some numbers of the first pair changed, as one text."""
+    pairs = [comparison.pairs[0].model_copy(update=changes), *comparison.pairs[1:]]
+    return "\n".join(write_verdict(comparison.model_copy(update={"pairs": tuple(pairs)})))
+
+
+@pytest.fixture(scope="module")
+def alike(written: Path) -> ComparisonFile:
+    """Three variants that nothing tells apart."""
+    return summarise(written, make_params())
+
+
+def test_it_says_first_what_is_estimated_and_then_what_to_do(alike: ComparisonFile) -> None:
+    assert alike.verdict[0] == ESTIMAND
+    assert "a model trained anew by this recipe, on new images from the same source" in ESTIMAND
+    assert alike.verdict[1] == (
+        "Recommended: frozen; it is the cheapest, and no other variant is shown to be better. For one run, features "
+        "included, fine_tuned needs 6.2 times and two_stage 5.7 times the floating-point operations of frozen."
+    )
+    assert "By the clock, one run of frozen took 8 s, fine_tuned 40 s and two_stage 46 s (cpu with 2 threads)." in (
+        alike.verdict
+    )
+
+
+def test_nothing_is_called_real_noise_or_right(alike: ComparisonFile) -> None:
+    assert not re.search(r"\b(real|noise|right|guess\w*|mistakes?)\b", " ".join(alike.verdict))
+
+
+def test_an_inconclusive_pair_says_what_would_settle_it(alike: ComparisonFile) -> None:
+    undecided = {"difference": -0.02, "difference_ci95": (-0.05, 0.01), "p_value": 0.31, "outcome": "inconclusive"}
+    text = change(alike, **undecided, images_needed=500, seeds_needed=7)
+    assert f"fine_tuned is 2.0 points above frozen (95 % interval {MINUS}1.0 to 5.0, p = 0.31): inconclusive. " in text
+    assert "If the difference is as found, about 500 test images or 7 seeds would settle it." in text
+    text = change(alike, **undecided, images_needed=None, seeds_needed=None)
+    assert "No affordable number of test images or seeds alone would settle it" in text
+
+
+def test_a_better_and_an_equivalent_pair(alike: ComparisonFile) -> None:
+    better = {"difference": 0.05, "difference_ci95": (0.02, 0.08), "p_value": 0.003, "outcome": "better"}
+    assert (
+        "frozen is 5.0 points above fine_tuned (95 % interval 2.0 to 8.0, p = 0.003): better."
+        in change(alike, **better).splitlines()
+    )
+    small = better | {"difference": 0.005, "difference_ci95": (0.001, 0.009)}
+    assert "better, but by less than the margin of 1.0 points." in change(alike, **small)
+    within = {"difference": 0.001, "difference_ci95": (-0.004, 0.006), "p_value": 0.8, "outcome": "equivalent"}
+    assert "p = 0.8): equivalent within 1.0 points; take the cheaper one." in change(alike, **within)
+
+
+def test_the_smallest_difference_that_is_found(alike: ComparisonFile) -> None:
+    (sentence,) = [sentence for sentence in alike.verdict if "80 % power" in sentence]
+    low, high = (points(f([pair.detectable for pair in alike.pairs])) for f in (min, max))
+    assert sentence == (
+        "The test split has 80 images, and each variant has 3 seeds: the smallest difference that is found with 80 % "
+        f"power is {low} to {high} points, depending on the pair."
+    )
+
+
+def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
+    params = make_params(seeds=[0])
+    make_project(
+        tmp_path,
+        params,
+        mistakes={"frozen": [list(range(14))], "fine_tuned": [[0]], "two_stage": [[0, 1]]},
+    )
+    verdict = summarise(tmp_path, params).verdict
+    assert "whether another variant is better is not known yet" in verdict[1]
+    assert "With 1 seed nothing can be said about models trained anew" in verdict[2]
+    assert "Add at least 2 seeds to `seeds` in params.yaml" in verdict[2]
+    assert re.match(r"fine_tuned is 16\.2 points above frozen .*: inconclusive, for want of seeds\.$", verdict[3])
+    assert not any("trained anew with another seed" in sentence.lower() for sentence in verdict)
+
+
+def test_what_beats_the_cheapest_is_worth_its_cost(tmp_path: Path) -> None:
+    params = make_params()
+    make_project(
+        tmp_path,
+        params,
+        mistakes={"frozen": [list(range(14))] * 3, "fine_tuned": [[0]] * 3, "two_stage": [[0, 1]] * 3},
+    )
+    verdict = summarise(tmp_path, params).verdict
+    assert verdict[1].startswith("Recommended: two_stage; it is better than frozen. For one run, features included, ")
+    assert "frozen needs 0.2 times and fine_tuned 1.1 times the floating-point operations of two_stage." in verdict[1]
+
+
+def test_a_variant_near_the_majority_class_baseline_is_called_out(tmp_path: Path) -> None:
+    params = make_params(variants=ONLY_FROZEN)
+    make_project(tmp_path, params, mistakes={"frozen": [list(range(0, 80, 2))] * 3})
+    comparison = summarise(tmp_path, params)
+    assert comparison.pairs == ()
+    assert comparison.verdict[1] == "Only frozen was trained: there is nothing to compare it with."
+    assert any(
+        sentence.startswith("The majority-class baseline is correct on 50.0 % of the test images; frozen cannot be")
+        for sentence in comparison.verdict
+    )
+
+
+def test_a_busy_machine_is_noticed(tmp_path: Path) -> None:
+    params = make_params()
+    make_project(tmp_path, params, mistakes=ALIKE, trainings={"fine_tuned-0": Training(seconds=90.0)})
+    (sentence,) = [sentence for sentence in summarise(tmp_path, params).verdict if "busy" in sentence]
+    assert sentence.startswith("Training time of fine_tuned is between 40.0 and 90.0 s, which is more than 1.5-fold: ")
+    assert "seconds are unreliable" in sentence
+
+
+def test_what_happened_in_training_is_said(tmp_path: Path) -> None:
+    variants = {
+        "frozen": [{"train": "head"}],
+        "fine_tuned": [{"train": "all", "epochs": 4, "lr": [0.0001, 0.001, 0.01]}],
+        "two_stage": [{"train": "head"}, {"train": "all", "epochs": 3, "lr": 0.0001}],
+    }
+    params = make_params(variants=variants)
+    trainings = {
+        "frozen-2": Training(best=(0, 3)),
+        "fine_tuned-0": Training(winner=2, best=(0, 4)),
+        "fine_tuned-1": Training(winner=1),
+        "fine_tuned-2": Training(winner=2),
+        "two_stage-0": Training(best=(0, 2)),
+    }
+    mistakes = {**ALIKE, "two_stage": [ALIKE["frozen"][0], [5, 8], [7]]}
+    make_project(tmp_path, params, mistakes=mistakes, trainings=trainings)
+    notes = [
+        sentence
+        for sentence in summarise(tmp_path, params).verdict
+        if re.match("(frozen|fine_tuned|two_stage): ", sentence)
+    ]
+    assert notes == [
+        "frozen: the penalty of the solved head, chosen on val, is 0.01 or 0.1; it is at the end of its path in 1 of 3 "
+        "seeds: one beyond may do better.",
+        "fine_tuned: the kept epoch is the last of its phase in 1 of 3 seeds; more epochs may do better.",
+        "fine_tuned: a candidate at the edge of its list won in 2 of 3 seeds (phase 1: lr 0.01, the highest tried); a "
+        "longer list may do better.",
+        "two_stage: phase 2 made nothing better on val and was discarded in 1 of 3 seeds; the model is that of the "
+        "earlier phases; with seed 0 two_stage is frozen.",
+        "two_stage: the penalty of the solved head, chosen on val, is 0.1.",
+    ]
+
+
+def test_variants_that_are_one_model_with_every_seed_are_not_compared(tmp_path: Path) -> None:
+    params = make_params()
+    trainings = {f"two_stage-{seed}": Training(best=(0, 2)) for seed in params.seeds}
+    make_project(tmp_path, params, mistakes={**ALIKE, "two_stage": ALIKE["frozen"]}, trainings=trainings)
+    verdict = summarise(tmp_path, params).verdict
+    assert "frozen and two_stage are the same models with all seeds: a later phase was discarded." in verdict
+    assert any(sentence.endswith("with seeds 0, 1 and 2 two_stage is frozen.") for sentence in verdict)
+
+
+def test_phases_in_words() -> None:
+    assert describe_phases([SolvedPhase(), Phase(train="last:2", epochs=1, lr=0.01)]) == (
+        "head (solved), then last:2 at 0.01 for 1 epoch at most"
+    )
+    choices = PhaseChoices.model_validate({"train": "all", "epochs": 4, "lr": [0.0001, 0.001], "head_lr": 0.01})
+    assert describe_phases([choices]) == "all at 0.0001 or 0.001 (its head at 0.01) for 4 epochs at most"
+    assert describe_phases([PhaseChoices(train="head")]) == "head (solved)"
+
+
+def test_numbers_and_lists_in_words() -> None:
+    assert [points(0.0123), points(-0.0123), points(-0.0001)] == ["1.2", f"{MINUS}1.2", "0.0"]
+    assert [enumerate_words(["x"]), enumerate_words(["x", "y", "z"], last="or")] == ["x", "x, y or z"]

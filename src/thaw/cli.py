@@ -15,6 +15,7 @@ parameters count the classifier too, which the pipeline replaces. weights: bundl
 
 def run() -> None:
     """The command `thaw`."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `thaw show | head` ends without a word
     sys.exit(exit_code(main))
 
 
@@ -110,7 +111,6 @@ def _backbones(arguments: argparse.Namespace) -> None:
 
     if arguments.limit < 1:
         raise ConfigError(f"--limit: expected a number of at least 1, got {arguments.limit}")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `thaw backbones | head` ends without a word
     names = match_names(arguments.pattern)
     if not names:
         raise ConfigError(f"no backbone's name matches {arguments.pattern!r}; `thaw backbones --names` prints all")

@@ -24,7 +24,7 @@ def main() -> None:
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.training.train import train_cell
 
-        train_cell(
+        notes = train_cell(
             cell,
             candidates=list_candidates(params.variants[cell.variant]),
             backbone=params.backbone,
@@ -33,6 +33,7 @@ def main() -> None:
             training=params.training,
             compute=params.compute,
         )
+    sys.stdout.writelines(f"{line}\n" for line in notes)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ LAYERS = (
 
 UTILS = {
     "atomic", "code_closure", "dvc_lock", "hashing", "progress", "random_streams", "ranks", "records",
-    "signals", "zips",
+    "signals", "words", "zips",
 }  # fmt: skip
 """All that may stand in utils/: a new module belongs into a package with a subject."""
 

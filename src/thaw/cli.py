@@ -44,7 +44,9 @@ def main() -> None:
     backbones.add_argument("--limit", type=int, default=20, metavar="N", help="print at most N (default: 20)")
     backbones.add_argument("--names", action="store_true", help="print nothing but the names, all of them")
     backbones.set_defaults(command=_backbones)
-    show = commands.add_parser("show", help="show the model that params.yaml describes, block by block")
+    show = commands.add_parser(
+        "show", help="show the model that params.yaml describes, block by block, and what to know of its trainings"
+    )
     show.set_defaults(command=_show)
     names = " ".join(sorted(commands.choices))
     backbones.epilog = f'{_COLUMNS} Tab completion in bash: complete -W "{names} $(thaw backbones --names)" thaw'
@@ -133,5 +135,11 @@ def _backbones(arguments: argparse.Namespace) -> None:
 def _show(_: argparse.Namespace) -> None:
     from thaw.network.summary import format_summary, summarise_model
     from thaw.params import load_params
+    from thaw.training.notes import note_training, read_trainings
 
-    print(format_summary(summarise_model(load_params())))
+    params = load_params()
+    print(format_summary(summarise_model(params)))
+    for variant in params.variants:
+        notes = note_training(variant, read_trainings(variant, params))
+        if notes:
+            print("", *notes, sep="\n")

@@ -107,8 +107,9 @@ def test_a_discarded_phase_makes_the_one_variant_the_other(tmp_path: Path) -> No
     mistakes = {**ALIKE, "two_stage": [ALIKE["frozen"][0], [5, 8], [7]]}
     trainings = {"two_stage-0": Training(best=(0, 2))}
     make_project(tmp_path, params, mistakes=mistakes, trainings=trainings)
-    frozen, fine_tuned, two_stage = summarise(tmp_path, params).variants
-    assert two_stage.seeds_with_discarded_phase == (0,)
+    comparison = summarise(tmp_path, params)
+    frozen, fine_tuned, two_stage = comparison.variants
+    assert [run.seed for run in comparison.runs if run.discarded_phases] == [0]
     assert two_stage.same_model_as == {"frozen": (0,)}
     assert frozen.same_model_as == {"two_stage": (0,)}
     assert fine_tuned.same_model_as == {}
@@ -130,7 +131,9 @@ def test_the_last_epoch_and_the_end_of_the_path_are_noticed(tmp_path: Path) -> N
     assert {name for name, run in runs.items() if run.penalty_at_edge} == {"frozen-0"}
     assert (runs["frozen-0"].penalty, runs["frozen-1"].penalty, runs["two_stage-0"].penalty) == (0.01, 0.1, 0.1)
     assert runs["fine_tuned-0"].penalty is None
-    assert comparison.variants[1].seeds_at_last_epoch == (1,)
+    assert comparison.variants[1].training_notes[0] == (
+        "fine_tuned: the kept epoch is the last of its phase in 1 of 3 seeds; more epochs may do better."
+    )
 
 
 def make_pair(a: str, b: str, difference: float, outcome: str) -> PairComparison:

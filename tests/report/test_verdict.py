@@ -14,7 +14,9 @@ from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, ma
 from thaw.params import Phase, PhaseChoices, SolvedPhase
 from thaw.report.build import ComparisonFile
 from thaw.report.comparison import Comparison
-from thaw.report.verdict import ESTIMAND, MINUS, describe_phases, enumerate_words, points, write_verdict
+from thaw.report.verdict import ESTIMAND, write_verdict
+from thaw.training.notes import describe_phases
+from thaw.utils.words import MINUS, enumerate_words, points
 
 written = report_fixtures.written
 

@@ -192,6 +192,7 @@ def test_flops_by_hand() -> None:
             val_log_loss=0.2,
             val_accuracy=1.0,
             iterations=iterations,
+            evaluations=iterations,
             converged=True,
         )
         for penalty, iterations in ((1.0, 7), (0.1, 3))

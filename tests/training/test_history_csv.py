@@ -16,6 +16,7 @@ SOLVED = Epoch(
     epoch=1,
     lr=None,
     penalty=10**-0.5,
+    converged=True,
     train_loss=0.1 + 0.2,
     train_accuracy=0.75,
     val_loss=1e-12,
@@ -40,8 +41,8 @@ def test_what_is_written_comes_back_to_the_bit(path: Path) -> None:
 
 def test_the_file_by_hand(path: Path) -> None:
     header, solved, trained = path.read_bytes().decode().split("\n")[:3]
-    assert header == "phase,train,epoch,lr,penalty,train_loss,train_accuracy,val_loss,val_accuracy,best"
-    assert solved == "0,head,1,,0.31622776601683794,0.30000000000000004,0.75,1e-12,1.0,false"
+    assert header == "phase,train,epoch,lr,penalty,converged,train_loss,train_accuracy,val_loss,val_accuracy,best"
+    assert solved == "0,head,1,,0.31622776601683794,true,0.30000000000000004,0.75,1e-12,1.0,false"
     assert trained.startswith("1,last:2,3,")
     assert trained.endswith(",true")
 
@@ -54,7 +55,7 @@ def test_the_file_by_hand(path: Path) -> None:
         ("0.25", "nan", "expected a finite number as val_loss, found 'nan'"),
         ("0.25", "", "expected a finite number as val_loss, found ''"),
         ("0.31622776601683794", "inf", "expected a finite number as penalty, found 'inf'"),
-        ("true", "false", "expected one row with best = true, found 0"),
+        ("0.8,true", "0.8,false", "expected one row with best = true, found 0"),
         ("1.0,false", "1.0,true", "expected one row with best = true, found 2"),
     ],
 )

@@ -3,6 +3,7 @@
 Run with: pytest tests/training/test_loop.py
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from thaw import paths
 from thaw.data.features import LabelledImages, read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
-from thaw.errors import ConfigError, DataError, TrainingError
+from thaw.errors import ConfigError, DataError, DivergedError
 from thaw.network.backbones import Backbone, build_backbone
 from thaw.network.classifier import Classifier, backbone_tensors_moved, module_sha256
 from thaw.params import AnyPhase, Phase, SGDParams, TrainingParams
@@ -124,8 +125,11 @@ def test_a_phase_that_gets_no_better_ends_early(archive: ImageZip) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_run_phase_and_epoch(archive: ImageZip) -> None:
-    with pytest.raises(TrainingError, match=r"tiny-0: .* phase 2 \(head\), epoch 1; lower variants.tiny.1.lr"):
-        run(archive, HEAD, Phase(train="head", epochs=2, lr=1e30))
+    _, result = run(archive, HEAD, Phase(train="head", epochs=2, lr=1e30))
+    assert isinstance(result.outcome, DivergedError)
+    assert re.search(r"tiny-0: .* phase 2 \(head\), epoch 1; lower variants.tiny.1.lr", str(result.outcome))
+    with pytest.raises(DivergedError):
+        result.history  # noqa: B018 (it is what raises)
 
 
 def test_features_are_what_the_backbone_makes(archive: ImageZip) -> None:

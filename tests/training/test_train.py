@@ -8,23 +8,29 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR
 
 from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.data.features import read_features, select_split
 from thaw.data.splits_csv import Split, read_splits, redraw_val
-from thaw.errors import ConfigError, TrainingError
+from thaw.errors import ConfigError, DivergedError, TrainingError
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import backbone_tensors_moved, load_model
 from thaw.network.model_card import read_model_card
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams, ValDraw
 from thaw.paths import Cell
+from thaw.training import loop
 from thaw.training.cost_json import read_train_cost
+from thaw.training.head_solver import SolvedHead, solve_head
 from thaw.training.history_csv import read_history
+from thaw.training.notes import Training, note_training
 from thaw.training.train import train_cell
 
 CELL = Cell("tiny", 0)
@@ -83,18 +89,57 @@ def test_of_equal_candidates_the_first_is_the_model() -> None:
     assert len(card.candidates) == 2
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_candidate_that_diverges_is_left_out_and_counted(place: int) -> None:
+    sound, lost = (Phase(train="all", epochs=2, lr=lr) for lr in (0.01, 1e30))
+    train([(sound,)])
+    alone, compute = trained_bytes(), read_model_card(CELL.model).compute
+    candidates = [(sound,), (sound,)]
+    candidates[place] = (lost,)
+    train(candidates)
+    card = read_model_card(CELL.model)
+    assert (trained_bytes()[0], trained_bytes()[2]) == (alone[0], alone[2])
+    assert card.candidates[place].val_loss is None
+    assert card.candidates[place].best is None
+    assert card.compute.flops > compute.flops
+    run = Training(card=card, history=read_history(CELL.history))
+    assert (
+        note_training("tiny", [run])[0]
+        == "tiny: all at 1e+30 for 2 epochs at most was left out: its loss did not stay finite."
+    )
+
+
+def test_where_all_candidates_diverge_nothing_is_written() -> None:
+    with pytest.raises(DivergedError, match=r"lower variants\.tiny\.0\.lr, which is 1e\+30"):
+        train([(Phase(train="all", epochs=2, lr=lr),) for lr in (1e30, 1e35)])
+    assert not CELL.model.exists()
+
+
+def test_candidates_share_the_solved_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+
+    def spy(features: NDArray[np.float32], *args: Any, **kwargs: Any) -> SolvedHead:
+        widths.append(features.shape[1])
+        return solve_head(features, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "solve_head", spy)
+    train([(SolvedPhase(), ALL), (SolvedPhase(), ALL.model_copy(update={"lr": 0.02}))])
+    assert len(widths) == 1
+
+
 def test_all_candidates_are_counted() -> None:
     counted = []
-    for candidate in [(HEAD,), (SolvedPhase(), ALL)]:
+    candidates = [(HEAD, ALL), (HEAD, ALL.model_copy(update={"lr": 0.02}))]
+    for candidate in candidates:
         train([candidate])
         counted.append(read_model_card(CELL.model).compute)
-    train([(HEAD,), (SolvedPhase(), ALL)])
+    train(candidates)
     both = read_model_card(CELL.model).compute
     assert both.flops == sum(compute.flops for compute in counted)
-    assert [compute.images_seen for compute in counted] == [0, 2 * 12]
-    assert both.images_seen == 2 * 12
+    assert [compute.images_seen for compute in counted] == [2 * 12, 2 * 12]
+    assert both.images_seen == 2 * 2 * 12
     cost = read_train_cost(CELL.cost)
-    assert [phase.train for phase in cost.phases] == ["head", "head", "all"]
+    assert [phase.train for phase in cost.phases] == ["head", "all", "head", "all"]
     assert cost.train_seconds >= sum(phase.seconds for phase in cost.phases)
     assert cost.images_per_second > 0
 

@@ -35,9 +35,9 @@ def split_images(manifest: Path, destination: Path, *, params: SplitParams) -> N
     given = _find_given_test(rows, manifest, params=params)
     splits = _assign(kept, given, params=params)
     _require_every_class(kept, splits, params=params, given=given is not None)
-    table = [
-        (row.path, row.label, splits[row.path], row.duplicate_group or row.path) for row in kept if row.path in splits
-    ]
+    groups = _group(kept).values()
+    content = {row.path: _hash_content(members) for members in groups for row in members}
+    table = [(row.path, row.label, splits[row.path], content[row.path]) for row in kept if row.path in splits]
     write_splits(destination, table)
 
 
@@ -57,15 +57,12 @@ def draw_split(pixels_sha256: str, *, seed: int, val_fraction: float, test_fract
 
 def _assign(kept: list[Row], given: set[str] | None, *, params: SplitParams) -> dict[str, str]:
     """The split of each path; images that are left out are missing."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in kept:
-        groups[row.duplicate_group or row.path].append(row)
     splits = {}
-    for members in groups.values():
+    for members in _group(kept).values():
         if given is not None and any(row.path in given for row in members):
             splits.update({row.path: "test" for row in members if row.path in given})
             continue
-        content = min(row.pixels_sha256 for row in members)
+        content = _hash_content(members)
         if given is not None:
             # Another draw than `draw_split`'s: of the rest of a test split that was drawn by that one, none is left
             # below its thresholds.
@@ -76,6 +73,19 @@ def _assign(kept: list[Row], given: set[str] | None, *, params: SplitParams) -> 
             )
         splits.update({row.path: split for row in members})
     return splits
+
+
+def _group(kept: Iterable[Row]) -> dict[str, list[Row]]:
+    """Images that are duplicates of each other, together."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in kept:
+        groups[row.duplicate_group or row.path].append(row)
+    return groups
+
+
+def _hash_content(members: Iterable[Row]) -> str:
+    """What stands for a group of duplicates, whatever its files are called: the smallest hash of their pixels."""
+    return min(row.pixels_sha256 for row in members)
 
 
 def _find_given_test(rows: list[Row], manifest: Path, *, params: SplitParams) -> set[str] | None:

@@ -62,8 +62,7 @@ def redraw_val(table: SplitTable, *, seed: int) -> SplitTable:
     """Divide train and val anew, as a new draw of the same training images would be; test stays as it is.
 
     In each class the same share of the groups of duplicates is val as before, at least one and not all, and groups stay
-    together. Which ones depends on the seed, their names and
-    how many there are.
+    together. Which ones depends on the seed, on what they show, and on how many there are; not on the names of files.
     """
     counts = Counter(table.splits)
     share = counts["val"] / (counts["val"] + counts["train"])

@@ -23,11 +23,11 @@ class Candidate(Record):
     """A recipe that was tried, and how well its best epoch does on val."""
 
     phases: tuple[AnyPhase, ...]
-    val_loss: float
-    """Cross-entropy in nats."""
+    val_loss: float | None
+    """Cross-entropy in nats. None, as the two below: the loss did not stay finite, and the candidate is lost."""
 
-    val_accuracy: float
-    best: BestEpoch
+    val_accuracy: float | None
+    best: BestEpoch | None
 
 
 class Compute(Record):

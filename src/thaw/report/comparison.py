@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from thaw.data.splits_csv import SPLITS, Split
 from thaw.evaluation.metrics_json import ScoresOnTest, ValScores
 from thaw.evaluation.significance import Outcome, RecipeAccuracy, RecipePair, compare_recipes
-from thaw.network.model_card import BestEpoch, Candidate, ModelCard
-from thaw.params import AnyPhase, BackboneParams, Params, Phase, PhaseChoices
+from thaw.network.model_card import BestEpoch
+from thaw.params import AnyPhase, BackboneParams, Params, PhaseChoices
 from thaw.report.results import Results, Run
 from thaw.training.cost_json import EmbedCost
+from thaw.training.notes import list_edges, note_training
 
 BUSY_RATIO = 1.5
 """Where the slowest seed took more than this times the fastest, the machine was busy with something else, too."""
@@ -134,11 +135,11 @@ class CandidateSummary(Summary):
     phases: tuple[AnyPhase, ...]
     """Its phases."""
 
-    val_losses: tuple[float, ...]
-    """Of its best epoch, in nats, for each seed."""
+    val_losses: tuple[float | None, ...]
+    """Of its best epoch, in nats, for each seed; None where its loss did not stay finite."""
 
-    val_accuracies: tuple[float, ...]
-    """Of its best epoch, as fractions of 1, for each seed."""
+    val_accuracies: tuple[float | None, ...]
+    """Of its best epoch, as fractions of 1, for each seed; likewise."""
 
     seeds_won: int
     """With so many seeds it had the lowest val loss and became the model."""
@@ -238,14 +239,11 @@ class VariantSummary(Summary):
     candidates: tuple[CandidateSummary, ...]
     """All recipes that were tried, in the order of params.yaml."""
 
-    seeds_at_last_epoch: tuple[int, ...]
-    """Seeds whose kept epoch is the last of its phase."""
-
-    seeds_with_discarded_phase: tuple[int, ...]
-    """Seeds whose last phase made nothing better on val."""
-
     same_model_as: dict[str, tuple[int, ...]]
     """Other variants -> seeds with which both went through the same phases and say the same of every test image."""
+
+    training_notes: tuple[str, ...]
+    """Sentences on recipes that ended early, at the edge of a list, or for nothing."""
 
     cost: VariantCost
     """What one run costs."""
@@ -405,11 +403,6 @@ def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
 
 
 def _summarise_run(run: Run, run_id: str | None) -> RunSummary:
-    path = [epoch for epoch in run.history.epochs if epoch.penalty is not None]
-    penalties = [epoch.penalty for epoch in path if epoch.penalty is not None]
-    # Of equal ones the first, which is the strongest, as the solver chooses.
-    penalty = min(path, key=lambda epoch: epoch.val_loss).penalty if path else None
-    last_epoch = max(epoch.epoch for epoch in run.history.epochs if epoch.phase == run.card.best.phase)
     return RunSummary(
         variant=run.variant,
         seed=run.seed,
@@ -420,10 +413,10 @@ def _summarise_run(run: Run, run_id: str | None) -> RunSummary:
         mlflow_run_id=run_id,
         phases=run.card.phases,
         best=run.card.best,
-        kept_last_epoch=isinstance(run.trained_phases[-1], Phase) and run.card.best.epoch == last_epoch,
-        discarded_phases=len(run.card.phases) - 1 - run.card.best.phase,
-        penalty=penalty,
-        penalty_at_edge=penalty in (min(penalties), max(penalties)) if penalties else False,
+        kept_last_epoch=run.training.kept_last_epoch,
+        discarded_phases=len(run.training.discarded_phases),
+        penalty=run.history.penalty,
+        penalty_at_edge=run.history.penalty_at_edge,
         backbone_tensors=run.metrics.backbone_tensors,
         backbone_tensors_moved=run.metrics.backbone_tensors_moved,
         epochs=len(run.history.epochs),
@@ -441,7 +434,7 @@ def _summarise_variant(
 ) -> VariantSummary:
     runs = results.runs_of(name)
     tests = [run.metrics.test for run in runs]
-    summaries = [_summarise_run(run, None) for run in runs]
+    same_model_as = _find_same_models(name, results)
     return VariantSummary(
         variant=name,
         accuracy_mean=accuracy.accuracy,
@@ -458,9 +451,8 @@ def _summarise_variant(
         backbone_tensors_moved=max(run.metrics.backbone_tensors_moved for run in runs),
         phases=tuple(phases),
         candidates=_summarise_candidates(runs),
-        seeds_at_last_epoch=tuple(run.seed for run in summaries if run.kept_last_epoch),
-        seeds_with_discarded_phase=tuple(run.seed for run in summaries if run.discarded_phases),
-        same_model_as=_find_same_models(name, results),
+        same_model_as=same_model_as,
+        training_notes=tuple(note_training(name, [run.training for run in runs], same_model_as=same_model_as)),
         cost=_summarise_cost(runs, results.embed),
     )
 
@@ -473,29 +465,11 @@ def _summarise_candidates(runs: Sequence[Run]) -> tuple[CandidateSummary, ...]:
             phases=of_seeds[0].phases,
             val_losses=tuple(candidate.val_loss for candidate in of_seeds),
             val_accuracies=tuple(candidate.val_accuracy for candidate in of_seeds),
-            seeds_won=sum(_has_won(candidate, run.card) for candidate, run in zip(of_seeds, runs, strict=True)),
-            at_edge=_list_edges(of_seeds[0].phases, [candidate.phases for candidate in tried[0]]),
+            seeds_won=sum(run.training.has_won(candidate) for candidate, run in zip(of_seeds, runs, strict=True)),
+            at_edge=list_edges(of_seeds[0].phases, [candidate.phases for candidate in tried[0]]),
         )
         for of_seeds in zip(*tried, strict=True)
     )
-
-
-def _has_won(candidate: Candidate, card: ModelCard) -> bool:
-    """Whether validation chose this one; not where all are alike, since the phase that differs was discarded."""
-    equals = [other for other in card.candidates if other.val_loss == candidate.val_loss]
-    return candidate.phases == card.phases and len(equals) == 1
-
-
-def _list_edges(phases: Sequence[AnyPhase], all_phases: Sequence[Sequence[AnyPhase]]) -> tuple[str, ...]:
-    """Which numbers of `phases` are the lowest or the highest that any candidate has at that place."""
-    edges = []
-    for place, phase in enumerate(phases):
-        for knob, value in phase.model_dump(exclude={"train"}, exclude_none=True).items():
-            values = {getattr(candidate[place], knob) for candidate in all_phases}
-            if len(values) > 1 and value in (min(values), max(values)):
-                which = "lowest" if value == min(values) else "highest"
-                edges.append(f"phase {place + 1}: {knob} {value:g}, the {which} tried")
-    return tuple(edges)
 
 
 def _find_same_models(name: str, results: Results) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,8 @@ from thaw.report.comparison import Comparison, VariantSummary
 from thaw.report.results import Results
 from thaw.report.tables import Table, build_tables, format_flops
 from thaw.report.thumbnails import TileGroup, group_duplicates
-from thaw.report.verdict import count, describe_phases, enumerate_words, note_training, points
+from thaw.training.notes import describe_phases
+from thaw.utils.words import count, enumerate_words, points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def build_page(
         comparison=comparison,
         verdict=verdict,
         tables=build_tables(results, comparison),
-        training_notes=note_training(comparison),
+        training_notes=[note for row in comparison.variants for note in row.training_notes],
         machines=" and ".join(sorted({row.cost.measured_on for row in comparison.variants})),
         margin=points(comparison.margin),
         forward_flops=_describe_forward(results),

@@ -18,6 +18,7 @@ from thaw.network.model_card import ModelCard, read_model_card
 from thaw.params import AnyPhase, Params
 from thaw.training.cost_json import EmbedCost, TrainCost, read_embed_cost, read_train_cost
 from thaw.training.history_csv import History, read_history
+from thaw.training.notes import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,11 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.variant}-{self.seed}"
+
+    @property
+    def training(self) -> Training:
+        """Card and history, for what a reader has to know of them."""
+        return Training(card=self.card, history=self.history)
 
     @property
     def trained_phases(self) -> tuple[AnyPhase, ...]:

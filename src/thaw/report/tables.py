@@ -11,7 +11,8 @@ from thaw.data.splits_csv import SPLITS
 from thaw.params import SolvedPhase
 from thaw.report.comparison import Comparison
 from thaw.report.results import Results
-from thaw.report.verdict import MINUS, count, describe_phases, points
+from thaw.training.notes import describe_phases
+from thaw.utils.words import MINUS, count, points
 
 EXAMPLES_SHOWN = 4
 
@@ -182,7 +183,7 @@ def _tabulate_candidates(comparison: Comparison) -> Table:
                 "variant": row.variant,
                 "recipe": describe_phases(candidate.phases),
                 **{
-                    f"val loss, seed {seed}": f"{loss:.4f}"
+                    f"val loss, seed {seed}": "not finite" if loss is None else f"{loss:.4f}"
                     for seed, loss in zip(comparison.seeds, candidate.val_losses, strict=True)
                 },
                 "won": f"{candidate.seeds_won} of {count(len(comparison.seeds), 'seed')}",

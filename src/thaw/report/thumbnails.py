@@ -16,7 +16,7 @@ from thaw.data.image_zip import ImageZip
 from thaw.data.manifest import Row
 from thaw.params import Params, SplitParams, ValDraw
 from thaw.report.results import Results, Run
-from thaw.report.verdict import count
+from thaw.utils.words import count
 
 TILE_PX = 112
 JPEG_QUALITY = 80

@@ -1,12 +1,8 @@
 """`Comparison` -> sentences; pure functions."""
 
-from collections.abc import Sequence
-
 from thaw.evaluation.significance import MIN_SEEDS
-from thaw.params import AnyPhase, PhaseChoices, SolvedPhase
-from thaw.report.comparison import BUSY_RATIO, Comparison, PairComparison, RunSummary, VariantSummary
-
-MINUS = "\N{MINUS SIGN}"
+from thaw.report.comparison import BUSY_RATIO, Comparison, PairComparison
+from thaw.utils.words import count, enumerate_words, points
 
 ESTIMAND = (
     "What is estimated is the accuracy of a model trained anew by this recipe, on new images from the same source."
@@ -26,7 +22,7 @@ def write_verdict(comparison: Comparison) -> list[str]:
         *_say_seeds(comparison),
         _say_seconds(comparison),
         *_say_busy(comparison),
-        *note_training(comparison),
+        *(note for row in comparison.variants for note in row.training_notes),
     ]
 
 
@@ -179,102 +175,3 @@ def _say_busy(comparison: Comparison) -> list[str]:
         for row in comparison.variants
         if row.cost.seconds_unreliable
     ]
-
-
-def note_training(comparison: Comparison) -> list[str]:
-    """What happened in training that a reader has to know: recipes that ended early, at an edge, or for nothing."""
-    notes = []
-    for row in comparison.variants:
-        runs = [run for run in comparison.runs if run.variant == row.variant]
-        notes += [
-            *_note_last_epoch(row, len(runs)),
-            *_note_discarded(row, runs),
-            *_note_edges(row, len(runs)),
-            *_note_penalties(row, runs),
-        ]
-    return notes
-
-
-def _note_last_epoch(row: VariantSummary, seeds: int) -> list[str]:
-    if not row.seeds_at_last_epoch:
-        return []
-    return [
-        f"{row.variant}: the kept epoch is the last of its phase in {len(row.seeds_at_last_epoch)} of "
-        f"{count(seeds, 'seed')}; more epochs may do better."
-    ]
-
-
-def _note_discarded(row: VariantSummary, runs: Sequence[RunSummary]) -> list[str]:
-    if not row.seeds_with_discarded_phase:
-        return []
-    lost = sorted({phase + 1 for run in runs for phase in range(run.best.phase + 1, len(run.phases))})
-    which = f"phase{'s' * (len(lost) > 1)} {enumerate_words([str(phase) for phase in lost])}"
-    text = (
-        f"{row.variant}: {which} made nothing better on val and {'was' if len(lost) == 1 else 'were'} discarded in "
-        f"{len(row.seeds_with_discarded_phase)} of {count(len(runs), 'seed')}; the model is that of the earlier phases"
-    )
-    for other, seeds in row.same_model_as.items():
-        text += f"; with {_name_seeds(seeds)} {row.variant} is {other}"
-    return [f"{text}."]
-
-
-def _note_edges(row: VariantSummary, seeds: int) -> list[str]:
-    return [
-        f"{row.variant}: a candidate at the edge of its list won in {candidate.seeds_won} of {count(seeds, 'seed')} "
-        f"({edge}); a longer list may do better."
-        for candidate in row.candidates
-        if candidate.seeds_won
-        for edge in candidate.at_edge
-    ]
-
-
-def _note_penalties(row: VariantSummary, runs: Sequence[RunSummary]) -> list[str]:
-    chosen = sorted({run.penalty for run in runs if run.penalty is not None})
-    if not chosen:
-        return []
-    text = f"{row.variant}: the penalty of the solved head, chosen on val, is {_name_choices(chosen)}"
-    at_edge = sum(run.penalty_at_edge for run in runs)
-    if at_edge:
-        text += f"; it is at the end of its path in {at_edge} of {count(len(runs), 'seed')}: one beyond may do better"
-    return [f"{text}."]
-
-
-def _name_seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {enumerate_words([str(seed) for seed in seeds])}"
-
-
-def describe_phases(phases: Sequence[AnyPhase | PhaseChoices]) -> str:
-    """`head (solved), then all at 0.0001 or 0.001 for 4 epochs at most`."""
-    return ", then ".join(_describe_phase(phase) for phase in phases)
-
-
-def _describe_phase(phase: AnyPhase | PhaseChoices) -> str:
-    if isinstance(phase, SolvedPhase) or phase.lr is None or phase.epochs is None:
-        return f"{phase.train} (solved)"
-    head = "" if phase.head_lr is None else f" (its head at {_name_choices(phase.head_lr)})"
-    one = phase.epochs in (1, [1])
-    return (
-        f"{phase.train} at {_name_choices(phase.lr)}{head} for {_name_choices(phase.epochs)} epoch{'s' * (not one)} "
-        "at most"
-    )
-
-
-def _name_choices(value: float | Sequence[float]) -> str:
-    choices = value if isinstance(value, Sequence) else [value]
-    return enumerate_words([f"{choice:.3g}" for choice in choices], last="or")
-
-
-def points(fraction: float) -> str:
-    """0.0123 -> "1.2": percent or percentage points, with a real minus sign and none before zero."""
-    text = f"{100 * fraction:.1f}"
-    return "0.0" if text == "-0.0" else text.replace("-", MINUS)
-
-
-def count(n: int, one: str, many: str | None = None) -> str:
-    """`count(2, "seed")` -> "2 seeds"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def enumerate_words(parts: Sequence[str], *, last: str = "and") -> str:
-    """`["x", "y", "z"]` -> "x, y and z"."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

@@ -74,6 +74,9 @@ class PenaltyFit:
 
     iterations: int
 
+    evaluations: int
+    """Of loss and gradient: those of the line searches count."""
+
     converged: bool
     """Whether the weights are as close to the best ones as was asked for."""
 
@@ -188,10 +191,10 @@ def _threads_for(work: int) -> Iterator[None]:
 
 
 def count_solver_flops(solved: SolvedHead, *, rows: int, val_rows: int) -> int:
-    """The floating-point operations of the products of features and weights: logits and gradients in each iteration."""
+    """The floating-point operations of the products of features and weights: logits and gradient in each evaluation."""
     classes, width = solved.weight.shape
-    iterations = sum(fit.iterations for fit in solved.path)
-    return 2 * int(width * classes) * (2 * rows * iterations + (rows + val_rows) * len(solved.path))
+    evaluations = sum(fit.evaluations for fit in solved.path)
+    return 2 * int(width * classes) * (2 * rows * evaluations + (rows + val_rows) * len(solved.path))
 
 
 def _best(fits: Sequence[PenaltyFit]) -> int:
@@ -355,7 +358,7 @@ def _fit(
     problem: _Problem, penalty: float, *, val: _Rows, start: Tensor, tolerance: float
 ) -> tuple[PenaltyFit, Tensor]:
     """Solve for one penalty, and see how the solution does."""
-    solution, iterations, converged = _minimise(problem, penalty, start=start, tolerance=tolerance)
+    solution, search = _minimise(problem, penalty, start=start, tolerance=tolerance)
     head = problem.unstandardise(solution)
     train_loss, train_accuracy = _score(problem.rows, head)
     val_log_loss, val_accuracy = _score(val, head)
@@ -365,25 +368,35 @@ def _fit(
         train_accuracy=train_accuracy,
         val_log_loss=val_log_loss,
         val_accuracy=val_accuracy,
-        iterations=iterations,
-        converged=converged,
+        iterations=search.iterations,
+        evaluations=search.evaluations,
+        converged=search.converged,
     )
     return made, solution
+
+
+@dataclass(kw_only=True)
+class _Search:
+    """How one minimisation went."""
+
+    iterations: int = 0
+    evaluations: int = 0
+    converged: bool = False
 
 
 class _CloseEnoughError(Exception):
     """Ends the search: the point evaluated last is a solution."""
 
 
-def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: float) -> tuple[Tensor, int, bool]:
-    """The best solution for one penalty, the iterations that it took, and whether `tolerance` was met.
+def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: float) -> tuple[Tensor, _Search]:
+    """The best solution for one penalty, and how it was found.
 
     The penalty makes the loss strongly convex in the weights: whatever the features are, the weights are no farther
     from the best ones than the norm of the gradient over the penalty. (In practice they were up to four times closer.)
     SciPy's L-BFGS-B needs as many iterations, but its BLAS has threads of its own, which stand in the way of torch's:
     where both had two, it took five times the seconds.
     """
-    solution = start.clone()
+    solution, search = start.clone(), _Search()
     optimizer = torch.optim.LBFGS(
         [solution],
         max_iter=ITERATIONS,
@@ -396,6 +409,7 @@ def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: fl
     )
 
     def evaluate() -> float:
+        search.evaluations += 1
         loss, solution.grad = problem.loss_and_gradient(solution, penalty)
         norm = solution[:, :-1].norm()
         # The last term lets weights pass that are 0, as they are where all features are constant.
@@ -403,12 +417,12 @@ def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: fl
             raise _CloseEnoughError
         return loss
 
-    converged = False
     try:
         optimizer.step(evaluate)
     except _CloseEnoughError:
-        converged = True
-    return solution, int(optimizer.state[solution].get("n_iter", 0)), converged
+        search.converged = True
+    search.iterations = int(optimizer.state[solution].get("n_iter", 0))
+    return solution, search
 
 
 def _score(rows: _Rows, head: tuple[Tensor, Tensor]) -> tuple[float, float]:

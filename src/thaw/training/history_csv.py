@@ -27,6 +27,9 @@ class Epoch:
     penalty: float | None = None
     """Of a solved phase; None in others."""
 
+    converged: bool | None = None
+    """Whether the solver met its tolerance with this penalty; None in phases that are not solved."""
+
     train_loss: float
     """Cross-entropy as it was learnt from, in nats, mean over the images of the epoch."""
 
@@ -46,6 +49,22 @@ class History:
     best: int
     """The index of the epoch whose weights are the model's."""
 
+    @property
+    def penalties(self) -> tuple[Epoch, ...]:
+        """The path of the solved head, from strong to weak; empty if no phase was solved."""
+        return tuple(epoch for epoch in self.epochs if epoch.penalty is not None)
+
+    @property
+    def penalty(self) -> float | None:
+        """The one chosen on val; of equal ones the strongest. None if no phase was solved."""
+        path = self.penalties
+        return min(path, key=lambda epoch: epoch.val_loss).penalty if path else None
+
+    @property
+    def penalty_at_edge(self) -> bool:
+        """Whether it is the weakest or the strongest of those tried."""
+        return bool(self.penalties) and self.penalty in (self.penalties[0].penalty, self.penalties[-1].penalty)
+
 
 _COLUMNS = (*(field.name for field in fields(Epoch)), "best")
 
@@ -53,7 +72,7 @@ _COLUMNS = (*(field.name for field in fields(Epoch)), "best")
 def write_history(path: Path, history: History) -> None:
     """Write a row an epoch; the column `best` is true in the row of the epoch that was kept."""
     rows = (
-        (*(_format(getattr(epoch, name)) for name in _COLUMNS[:-1]), str(number == history.best).lower())
+        (*(_format(getattr(epoch, name)) for name in _COLUMNS[:-1]), _format(number == history.best))
         for number, epoch in enumerate(history.epochs)
     )
     write_rows(path, _COLUMNS, rows)
@@ -81,6 +100,7 @@ def _parse_epoch(path: Path, row: dict[str, str]) -> Epoch:
         epoch=int(number("epoch")),
         lr=optional("lr"),
         penalty=optional("penalty"),
+        converged=row["converged"] == "true" if row["converged"] else None,
         train_loss=number("train_loss"),
         train_accuracy=number("train_accuracy"),
         val_loss=number("val_loss"),
@@ -89,4 +109,6 @@ def _parse_epoch(path: Path, row: dict[str, str]) -> Epoch:
 
 
 def _format(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else value

@@ -46,7 +46,9 @@ from thaw.utils.signals import capture_signals
 class FitResult:
     """What `fit` did, besides changing the model."""
 
-    history: History
+    outcome: History | DivergedError
+    """An error where the loss was not finite: then there is no model."""
+
     costs: tuple[PhaseCost, ...]
 
     flops: int
@@ -58,12 +60,22 @@ class FitResult:
     images_seen: int
     """Forward and backward passes of whole images."""
 
+    solved_head: SolvedHead | None
+    """None if no phase was solved, or none since the run was resumed."""
+
     earlier_seconds: float
     """What tries took that were killed, up to their last checkpoint; `costs` counts it too."""
 
     @property
+    def history(self) -> History:
+        """What was done; raises DivergedError if there is no model."""
+        if isinstance(self.outcome, DivergedError):
+            raise self.outcome
+        return self.outcome
+
+    @property
     def best(self) -> Epoch:
-        """The epoch whose weights are the model's."""
+        """The epoch whose weights are the model's; raises DivergedError if there is no model."""
         return self.history.epochs[self.history.best]
 
 
@@ -77,6 +89,7 @@ def fit(
     compute: ComputeParams = FLOAT32,
     checkpointer: Checkpointer | None = None,
     name: str = "",
+    solved_head: SolvedHead | None = None,
 ) -> FitResult:
     """Train `model` phase by phase; it ends with the weights of the epoch with the lowest validation loss.
 
@@ -92,18 +105,21 @@ def fit(
         checkpointer: where a run that was killed resumes from, with the same bytes as without the kill; removing the
             last checkpoint is the caller's, once the model is safe. None keeps nothing.
         name: what progress calls the run; empty: `cell`.
+        solved_head: of an earlier candidate, whose solved phase is the same; None: it is solved here.
 
     Raises:
         ConfigError: a phase trains more blocks than the backbone has; nothing has been trained then.
-        DivergedError: the loss is not finite; names the run, the phase, the epoch and the rate.
         TrainingError: SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
     """
     name = name or str(cell)
     for number, phase in enumerate(phases):
         require_blocks(model, phase, place=f"variants.{cell.variant}.{number}.train")
-    run = _Run(cell=cell, model=model, best_weights=_copy_weights(model), checkpointer=checkpointer)
+    run = _Run(
+        cell=cell, model=model, best_weights=_copy_weights(model), checkpointer=checkpointer, solved_head=solved_head
+    )
     saved = run.resume()
     earlier_seconds = run.state.seconds
+    diverged: DivergedError | None = None
     with capture_signals() as run.stopped_by:
         for number in range(run.state.phase, len(phases)):
             phase, label = phases[number], f"{name}, phase {number + 1} of {len(phases)} ({phases[number].train})"
@@ -118,17 +134,23 @@ def fit(
             done = (run.state.epoch - 1) * inputs.images + run.state.sums.images
             label += ", resumed" if done else ""
             with progress(label, total=phase.epochs * inputs.images, unit="images", done=done) as bar:
-                while not run.state.is_over(phase, patience_epochs=params.patience_epochs):
-                    _train_epoch(run, phase, inputs, params=params, bar=bar)
-            model.load_state_dict(run.best_weights)
+                try:
+                    while not run.state.is_over(phase, patience_epochs=params.patience_epochs):
+                        _train_epoch(run, phase, inputs, params=params, bar=bar)
+                except DivergedError as error:
+                    diverged = error
+                    run.state.flops += run.state.sums.images * run.step_flops.training
             run.state.end_phase(phase.train, images=inputs.images)
-    assert run.state.best is not None
+            if diverged is not None:
+                break
+            model.load_state_dict(run.best_weights)
     return FitResult(
-        history=History(epochs=tuple(run.state.history), best=run.state.best),
+        outcome=diverged or run.state.to_history(),
         costs=tuple(run.state.costs),
         flops=run.state.flops,
         solver_flops=run.state.solver_flops,
         images_seen=run.state.images_seen,
+        solved_head=run.solved_head,
         earlier_seconds=earlier_seconds,
     )
 
@@ -141,6 +163,7 @@ class _Run:
     model: Classifier
     best_weights: dict[str, Tensor]
     checkpointer: Checkpointer | None
+    solved_head: SolvedHead | None
 
     state: TrainingState = field(default_factory=TrainingState)
     step_flops: StepFlops = field(init=False)
@@ -220,27 +243,11 @@ def _solve_phase(run: _Run, data: TrainingData, *, params: TrainingParams, label
 
     It is not checkpointed: solved again, it has the same bytes. One process solves it for all.
     """
-    train, val, state = data.train, data.val, run.state
-    views = train.views.shape[1]
-    solved: SolvedHead | None = None
-
-    def report_fit(_: PenaltyFit) -> None:
-        bar.update()
-        if (signal := run.stopped_by()) is not None:
-            raise TrainingError(f"{label}: stopped by {signal}; run the same command to start again")
-
-    if is_main_process():
-        with progress(label, total=None, unit="penalties") as bar:
-            solved = solve_head(
-                train.views.reshape(-1, train.views.shape[2]),
-                train.labels.repeat(views),
-                val_features=val.features,
-                val_labels=val.labels,
-                classes=len(run.model.classes),
-                label_smoothing=params.label_smoothing,
-                on_progress=report_fit,
-            )
-    solved = broadcast(solved)
+    state, views = run.state, data.train.views.shape[1]
+    if run.solved_head is None:
+        solved = _solve_head(run, data, params=params, label=label) if is_main_process() else None
+        run.solved_head = broadcast(solved)
+    solved = run.solved_head
     assert solved is not None
     epochs = [
         Epoch(
@@ -249,6 +256,7 @@ def _solve_phase(run: _Run, data: TrainingData, *, params: TrainingParams, label
             epoch=number,
             lr=None,
             penalty=fit.penalty,
+            converged=fit.converged,
             train_loss=fit.train_loss,
             train_accuracy=fit.train_accuracy,
             val_loss=fit.val_log_loss,
@@ -256,12 +264,32 @@ def _solve_phase(run: _Run, data: TrainingData, *, params: TrainingParams, label
         )
         for number, fit in enumerate(solved.path, start=1)
     ]
-    state.solver_flops += count_solver_flops(solved, rows=len(train.labels) * views, val_rows=len(val.labels))
-    if state.end_solved_phase(epochs, images=len(train.paths)):
+    state.solver_flops += count_solver_flops(solved, rows=len(data.train.labels) * views, val_rows=len(data.val.labels))
+    if state.end_solved_phase(epochs, images=len(data.train.paths)):
         with torch.no_grad():
             run.model.head.weight.copy_(torch.from_numpy(solved.weight))
             run.model.head.bias.copy_(torch.from_numpy(solved.bias))
         run.best_weights = _copy_weights(run.model)
+
+
+def _solve_head(run: _Run, data: TrainingData, *, params: TrainingParams, label: str) -> SolvedHead:
+    views = data.train.views  # (N, K, D)
+
+    def report_fit(_: PenaltyFit) -> None:
+        bar.update()
+        if (signal := run.stopped_by()) is not None:
+            raise TrainingError(f"{label}: stopped by {signal}; run the same command to start again")
+
+    with progress(label, total=None, unit="penalties") as bar:
+        return solve_head(
+            views.reshape(-1, views.shape[2]),
+            data.train.labels.repeat(views.shape[1]),
+            val_features=data.val.features,
+            val_labels=data.val.labels,
+            classes=len(run.model.classes),
+            label_smoothing=params.label_smoothing,
+            on_progress=report_fit,
+        )
 
 
 def _train_epoch(run: _Run, phase: Phase, inputs: PhaseInputs, *, params: TrainingParams, bar: Progress) -> None:
@@ -293,8 +321,8 @@ def _train_epoch(run: _Run, phase: Phase, inputs: PhaseInputs, *, params: Traini
         if state.batch % params.grad_accum_steps == 0 or state.batch * params.batch_size >= inputs.images:
             run.step()
             step_sums = run.all_reduce_and_vote(step_sums)
-            _require_finite(run, phase, step_sums)
             state.sums += step_sums
+            _require_finite(run, phase, step_sums)
             bar.update(step_sums.images)
             step_sums = Sums()
             # Here alone, since a checkpoint holds no gradients.

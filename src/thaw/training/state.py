@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from thaw.params import Phase, TrainedPart
 from thaw.training.cost_json import PhaseCost
-from thaw.training.history_csv import Epoch
+from thaw.training.history_csv import Epoch, History
 
 
 @dataclass(kw_only=True)
@@ -130,6 +130,11 @@ class TrainingState:
         self.epoch = len(epochs) + 1
         self.end_phase("head", images=images)
         return is_best
+
+    def to_history(self) -> History:
+        """What was done, and which epoch is kept."""
+        assert self.best is not None
+        return History(epochs=tuple(self.history), best=self.best)
 
     def end_phase(self, train: TrainedPart, *, images: int) -> None:
         """Note what a phase over so many training images took, and move on to the next."""

@@ -1,6 +1,7 @@
 """One cell of the matrix variant x seed: read what the stages before wrote, fit, write the model and its history."""
 
 import copy
+import logging
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from thaw.compute.memory import explain_out_of_memory, keep_freed_memory
 from thaw.data.features import read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, redraw_val
+from thaw.errors import DivergedError
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, count_parameters, module_sha256, save_model, set_trainable
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard
@@ -24,12 +26,16 @@ from thaw.params import FLOAT32, AnyPhase, BackboneParams, ComputeParams, Storag
 from thaw.paths import CHECKPOINTS, Cell
 from thaw.training.checkpoint import Checkpointer, run_key
 from thaw.training.cost_json import PhaseCost, TrainCost, write_cost
+from thaw.training.head_solver import SolvedHead
 from thaw.training.history_csv import write_history
 from thaw.training.inputs import TrainingData
 from thaw.training.loop import FitResult, fit
+from thaw.training.notes import Training, describe_training, note_training
 from thaw.utils.atomic import new_folder
 from thaw.utils.dvc_lock import locked_stage
 from thaw.utils.ranks import is_main_process, world_size
+
+log = logging.getLogger(__name__)
 
 
 @process_group()
@@ -42,13 +48,18 @@ def train_cell(
     val: ValDraw,
     training: TrainingParams,
     compute: ComputeParams = FLOAT32,
-) -> None:
+) -> tuple[str, ...]:
     """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs.
 
     Of several candidates the one with the lowest validation loss becomes the model; what all of them cost is counted.
+    One whose loss is not finite is lost, and the others go on.
+
+    Returns:
+        What to say of it, line by line; nothing in processes other than the first.
 
     Raises:
-        ConfigError, DivergedError, TrainingError: see `loop.fit`.
+        ConfigError, TrainingError: see `loop.fit`.
+        DivergedError: the loss of no candidate stays finite.
         DataError: a file that a stage wrote is missing, or does not fit the others.
         TrainingError: the memory is too small.
     """
@@ -79,7 +90,7 @@ def train_cell(
             model, candidates, cell=cell, data=data, training=training, compute=compute, facts=facts
         )
     if not is_main_process():
-        return
+        return ()
     tried = tuple(_describe_candidate(*candidate) for candidate in zip(candidates, results, strict=True))
     card = ModelCard(
         classes=splits.classes,
@@ -90,7 +101,7 @@ def train_cell(
         val=val,
         training=training,
         phases=candidates[chosen],
-        best=tried[chosen].best,
+        best=BestEpoch(phase=results[chosen].best.phase, epoch=results[chosen].best.epoch),
         candidates=tried,
         compute=Compute(
             # Candidates that begin with a solved head have the same one.
@@ -99,6 +110,7 @@ def train_cell(
         ),
         trainable_parameters=max(_count_trained(model, phase) for phase in candidates[chosen]),
     )
+    trained = Training(card=card, history=results[chosen].history)
     with new_folder(cell.model) as folder:
         save_model(folder, best_model, card=card)
     write_history(cell.history, results[chosen].history)
@@ -108,6 +120,7 @@ def train_cell(
     # Also those of candidates that params.yaml no longer has.
     for checkpoint in CHECKPOINTS.glob(f"{cell}-*.pt"):
         checkpoint.unlink()
+    return describe_training(trained), *note_training(str(cell), [trained])
 
 
 def _fit_candidates(
@@ -136,9 +149,12 @@ def _fit_candidates(
 
     Raises:
         DataError: another process has other inputs.
+        DivergedError: the loss of none stays finite.
     """
     results: list[FitResult] = []
-    chosen, best_model = 0, model
+    chosen, best_model = None, model
+    solved_head: SolvedHead | None = None
+    diverged: list[DivergedError] = []
     for number, phases in enumerate(candidates):
         inputs_sha256 = run_key({**facts, "phases": [phase.model_dump() for phase in phases]}, module="training.train")
         require_same_inputs(inputs_sha256)
@@ -154,10 +170,18 @@ def _fit_candidates(
             compute=compute,
             checkpointer=Checkpointer(path=cell.checkpoint(number), key=key),
             name=str(cell) if len(candidates) == 1 else f"{cell}, candidate {number + 1} of {len(candidates)}",
+            solved_head=solved_head,
         )
         results.append(result)
-        if number == 0 or result.best.val_loss < results[chosen].best.val_loss:
+        solved_head = result.solved_head
+        if isinstance(result.outcome, DivergedError):
+            diverged.append(result.outcome)
+            if len(candidates) > 1:
+                log.warning("%s; the other candidates go on", result.outcome)
+        elif chosen is None or result.best.val_loss < results[chosen].best.val_loss:
             chosen, best_model = number, trained
+    if chosen is None:
+        raise diverged[0]
     return chosen, best_model, results
 
 
@@ -169,6 +193,8 @@ def _explain_out_of_memory(training: TrainingParams, backbone: BackboneParams) -
 
 
 def _describe_candidate(phases: tuple[AnyPhase, ...], result: FitResult) -> Candidate:
+    if isinstance(result.outcome, DivergedError):
+        return Candidate(phases=phases, val_loss=None, val_accuracy=None, best=None)
     best = result.best
     return Candidate(
         phases=phases,

@@ -36,8 +36,8 @@ def read_record(path: Path, kind: type[AnyRecord], *, stage: str) -> AnyRecord:
         return kind.model_validate_json(_require_file(path, stage).read_bytes())
     except ValidationError as error:
         detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"])
-        raise DataError(f"{path}: {where}: {detail['msg']}; delete it and run `dvc repro`") from None
+        where = "".join(f"{part}." for part in detail["loc"])[:-1]
+        raise DataError(f"{path}: {where and f'{where}: '}{detail['msg']}; delete it and run `dvc repro`") from None
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

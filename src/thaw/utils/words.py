@@ -1,0 +1,21 @@
+"""Numbers and lists as they stand in sentences."""
+
+from collections.abc import Sequence
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def points(fraction: float) -> str:
+    """0.0123 -> "1.2": percent or percentage points, with a real minus sign and none before zero."""
+    text = f"{100 * fraction:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", MINUS)
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """`count(2, "seed")` -> "2 seeds"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def enumerate_words(parts: Sequence[str], *, last: str = "and") -> str:
+    """`["x", "y", "z"]` -> "x, y and z"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

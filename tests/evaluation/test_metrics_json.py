@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 from thaw.errors import DataError
-from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, ValScores, read_metrics, write_metrics
+from thaw.evaluation.metrics_json import (
+    Metrics,
+    ScoresOnTest,
+    UncalibratedScores,
+    ValScores,
+    read_metrics,
+    write_metrics,
+)
 from thaw.network.model_card import BestEpoch
 from thaw.utils.atomic import read_json, write_json
 
 METRICS = Metrics(
     test=ScoresOnTest(accuracy=0.1 + 0.2, log_loss=1e-12, roc_auc=1.0, ece=0.05),
+    uncalibrated=UncalibratedScores(log_loss=0.3, ece=0.1),
     val=ValScores(accuracy=0.5, log_loss=0.7),
     trainable_parameters=34,
     backbone_tensors=12,

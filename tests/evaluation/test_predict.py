@@ -25,9 +25,12 @@ from thaw.evaluation.external import ExternalScore, evaluate_external
 from thaw.evaluation.metrics_json import read_metrics
 from thaw.evaluation.predict import predict_files, predict_images, read_as_stored
 from thaw.evaluation.predictions_csv import read_predictions
+from thaw.evaluation.scores import undo_temperature
 from thaw.network.classifier import load_model
+from thaw.network.model_card import read_model_card, write_model_card
 from thaw.params import FLOAT32, AnyPhase, CleanParams, Params, Phase, SolvedPhase
 from thaw.paths import Cell
+from thaw.training.history_csv import read_history
 from thaw.training.train import train_cell
 
 FROZEN, FINE_TUNED = Cell("frozen", 0), Cell("fine_tuned", 0)
@@ -105,6 +108,30 @@ def test_an_image_of_the_data_set_gets_the_probabilities_that_evaluation_gave_it
 
 
 @pytest.mark.usefixtures("project")
+def test_the_temperature_reaches_all_probabilities_and_no_val_loss() -> None:
+    classes = read_splits(paths.SPLITS).classes
+    for cell in PHASES:
+        found = {}
+        card = read_model_card(cell.model)
+        for temperature in (1.0, 3.0):
+            write_model_card(cell.model, card.model_copy(update={"temperature": temperature}))
+            evaluate_cell(cell, batch_size=5)
+            predictions = read_predictions(cell.predictions, classes=classes)
+            said = predict_files(cell.model, [SOURCES / path for path in predictions.paths])
+            values = np.array([[one[name] for name in classes] for one in said])
+            np.testing.assert_allclose(values, predictions.probabilities, rtol=0, atol=1e-6)
+            found[temperature] = predictions, read_metrics(cell.metrics)
+        (before, metrics), (after, scaled) = found.values()
+        assert np.abs(after.probabilities - before.probabilities).max() > 1e-4
+        np.testing.assert_allclose(undo_temperature(after.probabilities, 3.0), before.probabilities, atol=1e-7)
+        assert scaled.uncalibrated.model_dump() == pytest.approx(metrics.test.model_dump(include={"log_loss", "ece"}))
+        assert scaled.test.log_loss != pytest.approx(metrics.test.log_loss)
+        assert scaled.test.accuracy == metrics.test.accuracy
+        history = read_history(cell.history)
+        assert scaled.val.log_loss == pytest.approx(history.epochs[history.best].val_loss, abs=1e-5)
+
+
+@pytest.mark.usefixtures("project")
 def test_a_file_has_the_pixels_that_cleaning_stored() -> None:
     with ImageZip(paths.IMAGES) as images:
         for path in images.paths:
@@ -117,11 +144,13 @@ def test_probabilities_sum_to_one_whatever_the_batch() -> None:
     random = np.random.default_rng(0)
     pixels: list[Pixels] = [random.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(7)]
 
-    first = predict_images(model, pixels.__getitem__, count=7, batch_size=7, label="test")
+    first = predict_images(model, pixels.__getitem__, count=7, batch_size=7, label="test", temperature=1.0)
     assert first.shape == (7, 2)
     np.testing.assert_allclose(first.sum(axis=1), 1)
     for batch_size in (1, 3, 16):
-        again = predict_images(model, pixels.__getitem__, count=7, batch_size=batch_size, label="test", compute=FLOAT32)
+        again = predict_images(
+            model, pixels.__getitem__, count=7, batch_size=batch_size, label="test", temperature=1.0, compute=FLOAT32
+        )
         np.testing.assert_allclose(again, first, atol=1e-5)
 
 

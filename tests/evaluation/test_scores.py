@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
@@ -33,6 +34,13 @@ def test_scores_equal_sklearns(classes: int, seed: int) -> None:
     assert found["log_loss"] == pytest.approx(sklearn_log_loss(labels, probabilities), rel=1e-12)
     ranked = probabilities[:, 1] if classes == 2 else probabilities
     assert found["roc_auc"] == pytest.approx(roc_auc_score(labels, ranked, multi_class="ovr"), rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_a_temperature_is_undone(temperature: float) -> None:
+    logits = np.random.default_rng(0).normal(0, 5, (200, 4))
+    found = scores.undo_temperature(softmax(logits / temperature, axis=1), temperature)
+    np.testing.assert_allclose(found, softmax(logits, axis=1), rtol=1e-9, atol=1e-15)
 
 
 def test_log_loss_of_a_sure_mistake_is_large_but_finite() -> None:

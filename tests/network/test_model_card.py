@@ -19,6 +19,7 @@ from thaw.network.model_card import (
     write_model_card,
 )
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase
+from thaw.utils.atomic import read_json, write_json
 
 HEAD = Phase(train="head", epochs=5, lr=0.01)
 ALL = Phase(train="all", epochs=3, lr=0.1 + 0.2, head_lr=0.001)
@@ -69,6 +70,15 @@ def test_the_optimiser_comes_back(tmp_path: Path) -> None:
     training = TINY_TRAINING.model_copy(update={"optimizer": SGDParams(momentum=0.5)})
     write_model_card(tmp_path, card((HEAD,)).model_copy(update={"training": training}))
     assert read_model_card(tmp_path).training == training
+
+
+def test_a_card_without_a_temperature_leaves_probabilities_as_they_are(tmp_path: Path) -> None:
+    write_model_card(tmp_path, card((HEAD,)).model_copy(update={"temperature": 2.5}))
+    assert read_model_card(tmp_path).temperature == 2.5
+    values = read_json(tmp_path / NAME)
+    del values["temperature"]
+    write_json(tmp_path / NAME, values)
+    assert read_model_card(tmp_path).temperature == 1.0
 
 
 def test_a_missing_card_is_one_sentence(tmp_path: Path) -> None:

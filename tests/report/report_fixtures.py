@@ -16,7 +16,7 @@ from conftest import ROOT
 from thaw import paths
 from thaw.data.manifest import Row, write_manifest
 from thaw.data.splits_csv import write_splits
-from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, ValScores, write_metrics
+from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, UncalibratedScores, ValScores, write_metrics
 from thaw.evaluation.predictions_csv import write_predictions
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, write_model_card
 from thaw.params import AnyPhase, Params, Phase, list_candidates
@@ -215,6 +215,7 @@ def make_run(
         root / cell.metrics,
         Metrics(
             test=ScoresOnTest(accuracy=1 - len(wrong) / len(test.paths), log_loss=0.2, roc_auc=0.98, ece=0.03),
+            uncalibrated=UncalibratedScores(log_loss=0.3, ece=0.05),
             val=ValScores(accuracy=0.9, log_loss=0.25),
             trainable_parameters=3373000 if moved else 2562,
             backbone_tensors=296,
@@ -279,6 +280,7 @@ def _make_card(
         ),
         compute=Compute(flops=10**7 + epochs * 25 * 10**10, images_seen=40 * epochs),
         trainable_parameters=2562,
+        temperature=1.25,
     )
 
 

@@ -10,10 +10,16 @@ from thaw.compute.memory import keep_freed_memory
 from thaw.data.features import LabelledImages, read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, redraw_val
-from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, ValScores, write_metrics
+from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, UncalibratedScores, ValScores, write_metrics
 from thaw.evaluation.predict import predict_images, softmax
 from thaw.evaluation.predictions_csv import Probabilities, write_predictions
-from thaw.evaluation.scores import score_predictions
+from thaw.evaluation.scores import (
+    accuracy,
+    expected_calibration_error,
+    log_loss,
+    score_predictions,
+    undo_temperature,
+)
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, backbone_tensors_moved, load_model, module_sha256
 from thaw.params import FLOAT32, ComputeParams
@@ -36,7 +42,7 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
     make_deterministic()
     keep_freed_memory()
     saved = load_model(cell.model)
-    classifier, classes = saved.classifier, saved.card.classes
+    classifier, classes, temperature = saved.classifier, saved.card.classes, saved.card.temperature
     pretrained = build_backbone(saved.card.backbone)
     moved = backbone_tensors_moved(classifier, pretrained)
     splits, table = read_splits(paths.SPLITS), read_features(paths.FEATURES)
@@ -52,13 +58,14 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
 
         def predict(split: LabelledImages) -> Probabilities:
             if moved == 0:
-                return _predict_features(classifier.to(choose_device()), split)
+                return _predict_features(classifier.to(choose_device()), split, temperature=temperature)
             return predict_images(
                 classifier,
                 lambda index: images.read_pixels(split.paths[index]),
                 count=len(split.paths),
                 batch_size=batch_size,
                 label="evaluate",
+                temperature=temperature,
                 compute=compute,
             )
 
@@ -68,10 +75,16 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
     write_predictions(
         cell.predictions, paths=test.paths, labels=test.labels, probabilities=test_probabilities, classes=classes
     )
-    val_scores = score_predictions(val_probabilities, val.labels)
+    uncalibrated_test, uncalibrated_val = (
+        undo_temperature(probabilities, temperature) for probabilities in (test_probabilities, val_probabilities)
+    )
     metrics = Metrics(
         test=ScoresOnTest(**score_predictions(test_probabilities, test.labels)),
-        val=ValScores(accuracy=val_scores["accuracy"], log_loss=val_scores["log_loss"]),
+        uncalibrated=UncalibratedScores(
+            log_loss=log_loss(uncalibrated_test, test.labels),
+            ece=expected_calibration_error(uncalibrated_test, test.labels),
+        ),
+        val=ValScores(accuracy=accuracy(uncalibrated_val, val.labels), log_loss=log_loss(uncalibrated_val, val.labels)),
         trainable_parameters=saved.card.trainable_parameters,
         backbone_tensors=len(pretrained.module.state_dict()),
         backbone_tensors_moved=moved,
@@ -80,7 +93,8 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
     write_metrics(cell.metrics, metrics)
 
 
-def _predict_features(model: Classifier, split: LabelledImages) -> Probabilities:
+def _predict_features(model: Classifier, split: LabelledImages, *, temperature: float) -> Probabilities:
     """The class probabilities of a split from its features, shape `(N, C)`."""
     with torch.inference_mode():
-        return softmax(model.head(torch.from_numpy(split.features).to(model.head.weight.device)))
+        logits = model.head(torch.from_numpy(split.features).to(model.head.weight.device))
+        return softmax(logits, temperature=temperature)

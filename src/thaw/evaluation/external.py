@@ -59,7 +59,8 @@ def evaluate_external(
         rows = [row for row in read_manifest(scratch / "manifest.csv") if row.kept]
         with ImageZip(scratch / "images.zip") as images:
             for model in models:
-                classifier = load_model(model).classifier
+                saved = load_model(model)
+                classifier = saved.classifier
                 unknown = sorted({row.label for row in rows} - set(classifier.classes))
                 if unknown:
                     raise DataError(
@@ -72,6 +73,7 @@ def evaluate_external(
                     count=len(rows),
                     batch_size=batch_size,
                     label=str(model),
+                    temperature=saved.card.temperature,
                     compute=compute,
                 )
                 labels = np.array([classifier.classes.index(row.label) for row in rows])

@@ -7,7 +7,7 @@ from thaw.utils.records import Record, read_record, write_record
 
 
 class ScoresOnTest(Record):
-    """Scores on the test split."""
+    """Scores on the test split, of probabilities after temperature scaling."""
 
     accuracy: float
     log_loss: float
@@ -15,8 +15,15 @@ class ScoresOnTest(Record):
     ece: float
 
 
+class UncalibratedScores(Record):
+    """Scores on the test split before temperature scaling, which changes no accuracy."""
+
+    log_loss: float
+    ece: float
+
+
 class ValScores(Record):
-    """Scores on the validation split, of the epoch that was kept."""
+    """Scores on the validation split, of the epoch that was kept, as it was chosen: before temperature scaling."""
 
     accuracy: float
     log_loss: float
@@ -26,6 +33,7 @@ class Metrics(Record):
     """All that the file holds."""
 
     test: ScoresOnTest
+    uncalibrated: UncalibratedScores
     val: ValScores
     trainable_parameters: int
     """Of the phase that trains most."""

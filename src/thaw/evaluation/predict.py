@@ -32,6 +32,7 @@ def predict_images(
     count: int,
     batch_size: int,
     label: str,
+    temperature: float,
     compute: ComputeParams = FLOAT32,
 ) -> Probabilities:
     """The class probabilities of `count` images, shape `(count, C)`, by the centre view of each.
@@ -45,6 +46,7 @@ def predict_images(
         count: how many images there are.
         batch_size: images in one forward pass.
         label: what the progress bar says.
+        temperature: of the model's card.
         compute: how the device computes.
 
     Raises:
@@ -66,14 +68,14 @@ def predict_images(
             # Batches of one size alone, the last one filled up, as in `embed`.
             full = np.resize(views, (batch_size, *views.shape[1:]))
             logits = forward(normalise(full, model.preprocessing, device))  # (B, C)
-            probabilities[rows] = softmax(logits)[: len(rows)]
+            probabilities[rows] = softmax(logits, temperature=temperature)[: len(rows)]
             bar.update(len(rows))
     return all_reduce_rows(probabilities)
 
 
-def softmax(logits: torch.Tensor) -> Probabilities:
-    """Logits, shape `(B, C)` -> probabilities of the same shape, computed in float64."""
-    probabilities: Probabilities = logits.double().softmax(dim=1).cpu().numpy()
+def softmax(logits: torch.Tensor, *, temperature: float) -> Probabilities:
+    """Logits, shape `(B, C)`, divided by the temperature -> probabilities of the same shape, computed in float64."""
+    probabilities: Probabilities = (logits.double() / temperature).softmax(dim=1).cpu().numpy()
     return probabilities
 
 
@@ -92,7 +94,12 @@ def predict_files(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
         return read_as_stored(files[index], storage=saved.card.storage)
 
     probabilities = predict_images(
-        saved.classifier, read_pixels, count=len(files), batch_size=min(BATCH_SIZE, len(files)), label="predict"
+        saved.classifier,
+        read_pixels,
+        count=len(files),
+        batch_size=min(BATCH_SIZE, len(files)),
+        label="predict",
+        temperature=saved.card.temperature,
     )
     return [dict(zip(saved.card.classes, row, strict=True)) for row in probabilities.tolist()]
 

@@ -88,6 +88,20 @@ def _area_under_curve(scores: Floats, positive: NDArray[np.bool_]) -> float:
     return float(above / (n_positive * n_negative))
 
 
+def undo_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """The probabilities that a model had before its logits were divided by `temperature`; shape (N, C).
+
+    They are p ** temperature, scaled to sum to 1: what a softmax adds to all logits does not matter.
+
+    Args:
+        probabilities: shape (N, C), after.
+        temperature: above 0.
+    """
+    powers = probabilities**temperature
+    before: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return before
+
+
 def expected_calibration_error(probabilities: Floats, labels: Integers, *, bins: int = ECE_BINS) -> float:
     """The mean gap between confidence and accuracy over bins of equal width (Guo et al., ICML 2017, equation 5).
 

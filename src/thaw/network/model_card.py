@@ -34,7 +34,7 @@ class Compute(Record):
     """What all candidates together cost, in numbers that no busy machine changes."""
 
     flops: int
-    """Floating-point operations of training and validation, without those of `embed`."""
+    """Floating-point operations of training and validation, without those of `embed` and of the temperature."""
 
     images_seen: int
     """Forward and backward passes of whole images; a head on features sees none."""
@@ -64,6 +64,9 @@ class ModelCard(Record):
     compute: Compute
     trainable_parameters: int
     """Of the phase that trains most."""
+
+    temperature: float = 1.0
+    """What the logits are divided by before the softmax; a model of an earlier release has none, which is 1."""
 
 
 def write_model_card(folder: Path, card: ModelCard) -> None:

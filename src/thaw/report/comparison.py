@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from thaw.data.splits_csv import SPLITS, Split
-from thaw.evaluation.metrics_json import ScoresOnTest, ValScores
+from thaw.evaluation.metrics_json import ScoresOnTest, UncalibratedScores, ValScores
 from thaw.evaluation.significance import Outcome, RecipeAccuracy, RecipePair, compare_recipes
 from thaw.network.model_card import BestEpoch
 from thaw.params import AnyPhase, BackboneParams, Params, PhaseChoices
@@ -69,7 +69,13 @@ class RunSummary(Summary):
     """What its random numbers come from."""
 
     test: ScoresOnTest
-    """Scores on the test split; accuracy and ECE as fractions of 1, log loss in nats."""
+    """Scores on the test split, calibrated; accuracy and ECE as fractions of 1, log loss in nats."""
+
+    temperature: float
+    """What the logits are divided by, fitted on val; above 1 the model was too sure of itself."""
+
+    uncalibrated: UncalibratedScores
+    """Scores on the test split before that."""
 
     val: ValScores
     """Scores of the kept epoch on the validation split, likewise."""
@@ -216,13 +222,19 @@ class VariantSummary(Summary):
     """Of the best seed."""
 
     log_loss_mean: float
-    """In nats."""
+    """In nats, calibrated."""
 
     roc_auc_mean: float
     """Area under the ROC curve; of more than two classes, the mean of one class against the rest."""
 
     ece_mean: float
-    """Expected calibration error, as a fraction of 1."""
+    """Expected calibration error, calibrated, as a fraction of 1."""
+
+    uncalibrated_log_loss_mean: float
+    """In nats, before temperature scaling."""
+
+    uncalibrated_ece_mean: float
+    """Expected calibration error before temperature scaling, as a fraction of 1."""
 
     trainable_parameters: int
     """The most of all seeds, of the phase that trains most."""
@@ -407,6 +419,8 @@ def _summarise_run(run: Run, run_id: str | None) -> RunSummary:
         variant=run.variant,
         seed=run.seed,
         test=run.metrics.test,
+        temperature=run.card.temperature,
+        uncalibrated=run.metrics.uncalibrated,
         val=run.metrics.val,
         trainable_parameters=run.metrics.trainable_parameters,
         train_seconds=run.cost.train_seconds,
@@ -446,6 +460,8 @@ def _summarise_variant(
         log_loss_mean=mean(test.log_loss for test in tests),
         roc_auc_mean=mean(test.roc_auc for test in tests),
         ece_mean=mean(test.ece for test in tests),
+        uncalibrated_log_loss_mean=mean(run.metrics.uncalibrated.log_loss for run in runs),
+        uncalibrated_ece_mean=mean(run.metrics.uncalibrated.ece for run in runs),
         trainable_parameters=max(run.metrics.trainable_parameters for run in runs),
         backbone_tensors=runs[0].metrics.backbone_tensors,
         backbone_tensors_moved=max(run.metrics.backbone_tensors_moved for run in runs),

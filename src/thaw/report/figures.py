@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from thaw.evaluation.scores import reliability_bins
+from thaw.evaluation.scores import reliability_bins, undo_temperature
 from thaw.report.comparison import Comparison, VariantSummary
 from thaw.report.results import Results, Run
 from thaw.report.tables import format_flops
@@ -263,7 +263,10 @@ def _plot_confusion(axes: Axes, counts: np.ndarray[Any, np.dtype[np.int64]], cla
 
 
 def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
-    """Accuracy against confidence, a panel a variant, all seeds together: on the diagonal, 90 % are correct in 90 %."""
+    """Accuracy against confidence, a panel a variant, all seeds together: on the diagonal, 90 % are correct in 90 %.
+
+    Before temperature scaling grey, after it in the colour of the variant.
+    """
     columns = min(COLUMNS, len(variants))
     rows = -(-len(variants) // columns)
     figure = _framed_figure(columns * 2.6 + 0.8, rows * 2.9)
@@ -273,19 +276,21 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
             axes.set_axis_off()
             continue
         runs = results.runs_of(variants[place])
-        bins = reliability_bins(
-            np.concatenate([run.probabilities for run in runs]), np.tile(results.test_labels, len(runs))
-        )
         axes.plot([0, 1], [0, 1], color="#8a949e", linewidth=0.9, linestyle=":")
-        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=_color(place), linewidth=1)
-        axes.scatter(
-            [b.confidence for b in bins],
-            [b.accuracy for b in bins],
-            s=[12 + 140 * b.share for b in bins],
-            color=_color(place),
-            alpha=0.7,
-            linewidths=0,
-        )
+        before = [undo_temperature(run.probabilities, run.card.temperature) for run in runs]
+        after = [run.probabilities for run in runs]
+        for probabilities, color, label in ((before, "#a3acb5", "before"), (after, _color(place), "after")):
+            bins = reliability_bins(np.concatenate(probabilities), np.tile(results.test_labels, len(runs)))
+            axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=color, linewidth=1, label=label)
+            axes.scatter(
+                [b.confidence for b in bins],
+                [b.accuracy for b in bins],
+                s=[12 + 140 * b.share for b in bins],
+                color=color,
+                alpha=0.7,
+                linewidths=0,
+            )
+        axes.legend(loc="upper left", fontsize=8)
         axes.set_title(variants[place])
         axes.set_xlim(1 / len(results.classes) - 0.03, 1.03)
         axes.set_ylim(-0.04, 1.06)

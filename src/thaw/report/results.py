@@ -33,7 +33,8 @@ class Run:
     cost: TrainCost
     history: History
     probabilities: Floats
-    """Shape (N, C): test images in the order of `Results.test_paths`, classes in that of `Results.classes`."""
+    """Shape (N, C), after temperature scaling: test images in the order of `Results.test_paths`, classes in that of
+    `Results.classes`."""
     predicted: Integers
     """The most probable class of each test image, shape (N,)."""
 

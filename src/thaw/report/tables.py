@@ -37,6 +37,7 @@ def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
         "costs": _tabulate_costs(comparison),
         "pairs": _tabulate_pairs(comparison),
         "candidates": _tabulate_candidates(comparison),
+        "calibration": _tabulate_calibration(comparison),
         "runs": _tabulate_runs(comparison),
         "splits": _tabulate_splits(results),
         "dropped": _tabulate_dropped(results),
@@ -152,6 +153,25 @@ def _tabulate_runs(comparison: Comparison) -> Table:
             "training time": rows["train_seconds"].map(_seconds),
             "MLflow run": [(run.mlflow_run_id or "not logged")[:10] for run in comparison.runs],
         }
+    )
+    return _make_table(frame)
+
+
+def _tabulate_calibration(comparison: Comparison) -> Table:
+    """The temperature of each run, and what it brought."""
+    frame = pd.DataFrame(
+        [
+            {
+                "variant": run.variant,
+                "seed": run.seed,
+                "temperature": f"{run.temperature:.2f}",
+                "log loss before": f"{run.uncalibrated.log_loss:.3f}",
+                "after": f"{run.test.log_loss:.3f}",
+                "ECE before": f"{run.uncalibrated.ece:.3f}",
+                "after ": f"{run.test.ece:.3f}",
+            }
+            for run in comparison.runs
+        ]
     )
     return _make_table(frame)
 

@@ -94,7 +94,11 @@ def _find_or_create_run(client: MlflowClient, cell: Cell, *, experiment: str) ->
         client.log_batch(
             run.info.run_id,
             params=[Param(key, str(value)) for key, value in _flatten(_parameters(card))],
-            metrics=[*_history_metrics(cell.history, started_ms, ended_ms), *_cost_metrics(cost, ended_ms)],
+            metrics=[
+                *_history_metrics(cell.history, started_ms, ended_ms),
+                *_cost_metrics(cost, ended_ms),
+                Metric("temperature", card.temperature, ended_ms, 0),
+            ],
         )
         client.log_artifacts(run.info.run_id, str(cell.model), "model")
         client.log_artifact(run.info.run_id, str(cell.history), "history")
@@ -110,7 +114,7 @@ def _find_or_create_run(client: MlflowClient, cell: Cell, *, experiment: str) ->
 def _mirror_evaluation(client: MlflowClient, run: Run, cell: Cell) -> None:
     if not cell.metrics.exists() or run.data.tags.get(_METRICS) == (digest := _sha256([cell.metrics])):
         return
-    values = read_metrics(cell.metrics).model_dump(include={"test", "val", "backbone_tensors_moved"})
+    values = read_metrics(cell.metrics).model_dump(include={"test", "uncalibrated", "val", "backbone_tensors_moved"})
     client.log_batch(
         run.info.run_id,
         metrics=[Metric(key.replace(".", "_"), value, run.info.end_time, 0) for key, value in _flatten(values)],
@@ -139,7 +143,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 def _parameters(card: ModelCard) -> dict[str, Any]:
     """What was chosen, as opposed to what came out."""
-    return card.model_dump(mode="json", exclude={"classes", "storage", "best"})
+    return card.model_dump(mode="json", exclude={"classes", "storage", "best", "temperature"})
 
 
 def _history_metrics(history: Path, started_ms: int, ended_ms: int) -> list[Metric]:

@@ -31,6 +31,7 @@ from thaw.training.history_csv import write_history
 from thaw.training.inputs import TrainingData
 from thaw.training.loop import FitResult, fit
 from thaw.training.notes import Training, describe_training, note_training
+from thaw.training.temperature import fit_temperature, predict_val_logits
 from thaw.utils.atomic import new_folder
 from thaw.utils.dvc_lock import locked_stage
 from thaw.utils.ranks import is_main_process, world_size
@@ -89,6 +90,16 @@ def train_cell(
         chosen, best_model, results = _fit_candidates(
             model, candidates, cell=cell, data=data, training=training, compute=compute, facts=facts
         )
+        kept = results[chosen].best.phase
+        logits = predict_val_logits(
+            best_model,
+            candidates[chosen][kept],
+            number=kept,
+            data=data,
+            params=training,
+            compute=compute,
+            seed=cell.seed,
+        )
     if not is_main_process():
         return ()
     tried = tuple(_describe_candidate(*candidate) for candidate in zip(candidates, results, strict=True))
@@ -109,6 +120,7 @@ def train_cell(
             images_seen=sum(result.images_seen for result in results),
         ),
         trainable_parameters=max(_count_trained(model, phase) for phase in candidates[chosen]),
+        temperature=fit_temperature(logits, data.val.labels),
     )
     trained = Training(card=card, history=results[chosen].history)
     with new_folder(cell.model) as folder:

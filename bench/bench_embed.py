@@ -148,7 +148,7 @@ def measure(forward: Callable[[Tensor], Tensor], images: Path) -> tuple[float, f
         paths = archive.paths[:IMAGES]
 
         def view(index: int) -> Pixels:
-            return centre_view(archive.read_pixels(paths[index]), BACKBONE.preprocessing)
+            return centre_view(archive.read_image(paths[index]), BACKBONE.preprocessing)
 
         def read() -> Iterator[Tensor]:
             for _, views in batches(range(len(paths)), view, batch_size=BATCH_SIZE):

@@ -46,7 +46,7 @@ class Photos(Dataset[tuple[Tensor, int]]):
         return len(self.split.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        view = centre_view(self.archive.read_pixels(self.split.paths[index]), self.preprocessing)
+        view = centre_view(self.archive.read_image(self.split.paths[index]), self.preprocessing)
         return normalise(view[None].copy(), self.preprocessing, CPU)[0].contiguous(), int(self.split.labels[index])
 
 

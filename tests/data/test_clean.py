@@ -117,7 +117,7 @@ def test_images_zip_holds_the_kept_images_upright_and_small(photos: Path, tmp_pa
     with ImageZip(tmp_path / "images.zip") as images:
         assert images.paths == sorted(path for path, row in rows.items() if row.kept)
         for path in images.paths:
-            height, width, _ = images.read_pixels(path).shape
+            height, width, _ = images.read_image(path).pixels().shape
             assert min(height, width) <= PARAMS.side_px
             row = rows[path]
             upright = (row.height_px, row.width_px) if row.exif_orientation == 6 else (row.width_px, row.height_px)
@@ -222,9 +222,9 @@ def test_what_needs_no_change_keeps_its_bytes(tmp_path: Path) -> None:
             assert images.read(path)[:3] == b"\xff\xd8\xff"
             assert images.read(path) != data
         for path, data in lossless.items():
-            assert np.array_equal(images.read_pixels(path), decode(data, max_pixels=PARAMS.max_pixels))
-        assert images.read_pixels("b/turned.jpg").shape == (60, 44, 3)
-        assert images.read_pixels("a/large.jpg").shape == (64, 128, 3)
+            assert np.array_equal(images.read_image(path).pixels(), decode(data, max_pixels=PARAMS.max_pixels))
+        assert images.read_image("b/turned.jpg").pixels().shape == (60, 44, 3)
+        assert images.read_image("a/large.jpg").pixels().shape == (64, 128, 3)
 
 
 def test_each_reason_for_dropping(tmp_path: Path) -> None:

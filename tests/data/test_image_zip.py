@@ -91,7 +91,7 @@ def test_images_file_reads_from_many_threads_what_was_written(tmp_path: Path) ->
     with ImageZip(tmp_path / "images.zip") as images, ThreadPoolExecutor(8) as pool:
         assert images.paths == sorted(contents)
         assert list(pool.map(images.read, list(contents) * 5)) == list(contents.values()) * 5
-        assert images.read_pixels("a/7.png").tolist() == [[[7, 0, 0]] * 8] * 3
+        assert images.read_image("a/7.png").pixels().tolist() == [[[7, 0, 0]] * 8] * 3
 
 
 def write_one_image(path: Path, data: bytes, *, compression: int = zipfile.ZIP_STORED) -> None:
@@ -108,13 +108,13 @@ def test_a_missing_or_damaged_image_is_one_sentence(tmp_path: Path) -> None:
     at = whole.index(JPEG) + 300
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     with ImageZip(path) as images, pytest.raises(DataError, match=r"images\.zip is damaged at 'a/1.jpg'"):
-        images.read_pixels("a/1.jpg")
+        images.read_image("a/1.jpg").pixels()
     write_one_image(path, JPEG[:-40])
     with ImageZip(path) as images, pytest.raises(DataError, match=r"'a/1.jpg': cannot decode .* truncated"):
-        images.read_pixels("a/1.jpg")
+        images.read_image("a/1.jpg").pixels()
     write_one_image(path, JPEG, compression=zipfile.ZIP_DEFLATED)
     with ImageZip(path) as images, pytest.raises(DataError, match=r"damaged at 'a/1.jpg'"):
-        images.read_pixels("a/1.jpg")
+        images.read_image("a/1.jpg").pixels()
 
 
 def test_a_missing_or_damaged_file_of_images_is_one_sentence(tmp_path: Path) -> None:

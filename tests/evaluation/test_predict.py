@@ -16,9 +16,10 @@ from PIL import Image
 from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.data.clean import clean_images
-from thaw.data.decode import Pixels
+from thaw.data.decode import encode
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, write_splits
+from thaw.data.stored_image import StoredImage
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.evaluation.external import ExternalScore, evaluate_external
@@ -135,21 +136,28 @@ def test_the_temperature_reaches_all_probabilities_and_no_val_loss() -> None:
 def test_a_file_has_the_pixels_that_cleaning_stored() -> None:
     with ImageZip(paths.IMAGES) as images:
         for path in images.paths:
-            assert np.array_equal(read_as_stored(SOURCES / path, storage=CLEAN.storage), images.read_pixels(path)), path
+            assert np.array_equal(
+                read_as_stored(SOURCES / path, storage=CLEAN.storage).pixels(), images.read_image(path).pixels()
+            ), path
 
 
 @pytest.mark.usefixtures("project")
 def test_probabilities_sum_to_one_whatever_the_batch() -> None:
     model = load_model(FROZEN.model).classifier
     random = np.random.default_rng(0)
-    pixels: list[Pixels] = [random.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(7)]
+    images = [
+        StoredImage(
+            encode(Image.fromarray(random.integers(0, 256, (40, 50, 3), np.uint8)), lossless=True), place="test"
+        )
+        for _ in range(7)
+    ]
 
-    first = predict_images(model, pixels.__getitem__, count=7, batch_size=7, label="test", temperature=1.0)
+    first = predict_images(model, images.__getitem__, count=7, batch_size=7, label="test", temperature=1.0)
     assert first.shape == (7, 2)
     np.testing.assert_allclose(first.sum(axis=1), 1)
     for batch_size in (1, 3, 16):
         again = predict_images(
-            model, pixels.__getitem__, count=7, batch_size=batch_size, label="test", temperature=1.0, compute=FLOAT32
+            model, images.__getitem__, count=7, batch_size=batch_size, label="test", temperature=1.0, compute=FLOAT32
         )
         np.testing.assert_allclose(again, first, atol=1e-5)
 

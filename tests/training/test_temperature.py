@@ -77,7 +77,7 @@ def logits_of(val: LabelledImages, *, from_images: bool) -> NDArray[np.float64]:
         if not from_images:
             logits = classifier.head(torch.from_numpy(val.features))
         else:
-            views = [centre_view(images.read_pixels(path), classifier.preprocessing) for path in val.paths]
+            views = [centre_view(images.read_image(path), classifier.preprocessing) for path in val.paths]
             logits = classifier(normalise(np.stack(views), classifier.preprocessing, torch.device("cpu")))
     found: NDArray[np.float64] = logits.double().numpy()
     return found

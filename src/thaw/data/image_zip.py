@@ -12,7 +12,8 @@ from typing import Self
 
 from PIL import Image
 
-from thaw.data.decode import DecodedImage, Pixels, UndecodableError, decode, encode, resize_short_side
+from thaw.data.decode import DecodedImage, encode, resize_short_side
+from thaw.data.stored_image import StoredImage
 from thaw.errors import DataError
 from thaw.utils.zips import add_stored
 
@@ -93,11 +94,6 @@ class ImageZip:
             raise DataError(f"{self.path} is damaged at {path!r}: delete it and run the clean stage again")
         return data
 
-    def read_pixels(self, path: str) -> Pixels:
-        """One image's pixels, shape (H, W, 3); DataError if it is missing or damaged."""
-        data = self.read(path)
-        try:
-            # These images were measured when they were cleaned: only Pillow's own limit is left.
-            return decode(data, max_pixels=2**31)
-        except UndecodableError as error:
-            raise DataError(f"{self.path}: {path!r}: {error}; run the clean stage again") from None
+    def read_image(self, path: str) -> StoredImage:
+        """One image; DataError if it is missing or damaged."""
+        return StoredImage(self.read(path), place=f"{self.path}: {path!r}")

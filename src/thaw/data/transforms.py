@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from thaw.data.decode import Pixels
+from thaw.data.stored_image import StoredImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,43 +32,50 @@ class Preprocessing:
     """What each channel is divided by then."""
 
 
-def centre_view(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+def centre_view(image: StoredImage, preprocessing: Preprocessing) -> Pixels:
     """Resize the short side and cut the middle square: how an image is looked at when nothing is learnt.
-
-    Args:
-        pixels: shape `(H, W, 3)`, uint8.
-        preprocessing: the backbone's.
 
     Returns:
         Shape `(S, S, 3)`, uint8.
+
+    Raises:
+        DataError: the image is damaged.
     """
-    height, width, _ = pixels.shape
+    height, width = image.height_px, image.width_px
     side = min(height, width) * preprocessing.image_size_px / preprocessing.resize_px
     left, top = (width - side) / 2, (height - side) / 2
-    return _resize(pixels, (left, top, left + side, top + side), preprocessing)
+    return _resize(image, (left, top, left + side, top + side), preprocessing)
 
 
-def random_view(pixels: Pixels, preprocessing: Preprocessing, random: np.random.Generator) -> Pixels:
+def random_view(image: StoredImage, preprocessing: Preprocessing, random: np.random.Generator) -> Pixels:
     """A random part of the image, possibly mirrored: the usual augmentation (Szegedy et al., CVPR 2015).
 
     The part covers 35 to 100 % of the area and is up to a third wider than high, or higher than wide. Shapes and
     dtypes are those of `centre_view`.
     """
-    height, width, _ = pixels.shape
+    height, width = image.height_px, image.width_px
     area = height * width * random.uniform(0.35, 1.0)
     aspect = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
     part_width = min(width, float(np.sqrt(area * aspect)))
     part_height = min(height, float(np.sqrt(area / aspect)))
     left = random.uniform(0, width - part_width)
     top = random.uniform(0, height - part_height)
-    view = _resize(pixels, (left, top, left + part_width, top + part_height), preprocessing)
+    view = _resize(image, (left, top, left + part_width, top + part_height), preprocessing)
     return view[:, ::-1] if random.random() < 0.5 else view
 
 
-def _resize(pixels: Pixels, box: tuple[float, float, float, float], preprocessing: Preprocessing) -> Pixels:
+def _resize(image: StoredImage, box: tuple[float, float, float, float], preprocessing: Preprocessing) -> Pixels:
+    """The part of an image in `box` (left, top, right, bottom) as a square.
+
+    The image is decoded at the smallest size at which that part still has at least as many pixels as the square:
+    at 96 px that takes half the time, and it looks the same (a test says how much it differs).
+    """
+    left, top, right, bottom = box
+    pixels, shrink = image.shrunk_pixels(min(right - left, bottom - top) / preprocessing.image_size_px)
+    part = (left / shrink, top / shrink, right / shrink, bottom / shrink)
     resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
     size = (preprocessing.image_size_px, preprocessing.image_size_px)
-    resized = Image.fromarray(pixels).resize(size, resample[preprocessing.interpolation], box=box)
+    resized = Image.fromarray(pixels).resize(size, resample[preprocessing.interpolation], box=part)
     return np.asarray(resized)
 
 

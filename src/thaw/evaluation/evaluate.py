@@ -61,7 +61,7 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
                 return _predict_features(classifier.to(choose_device()), split, temperature=temperature)
             return predict_images(
                 classifier,
-                lambda index: images.read_pixels(split.paths[index]),
+                lambda index: images.read_image(split.paths[index]),
                 count=len(split.paths),
                 batch_size=batch_size,
                 label="evaluate",

@@ -69,7 +69,7 @@ def evaluate_external(
                     )
                 probabilities = predict_images(
                     classifier,
-                    lambda index: images.read_pixels(rows[index].path),
+                    lambda index: images.read_image(rows[index].path),
                     count=len(rows),
                     batch_size=batch_size,
                     label=str(model),

@@ -9,9 +9,10 @@ import torch
 from thaw.compute.collectives import all_reduce_rows
 from thaw.compute.device import choose_device
 from thaw.compute.memory import explain_out_of_memory
-from thaw.data.decode import Pixels, UndecodableError, decode, decode_image
+from thaw.data.decode import Pixels, UndecodableError, decode_image
 from thaw.data.image_zip import encode_for_storage
 from thaw.data.loader import batches
+from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import centre_view, normalise
 from thaw.errors import DataError
 from thaw.evaluation.predictions_csv import Probabilities
@@ -27,7 +28,7 @@ BATCH_SIZE = 32
 
 def predict_images(
     model: Classifier,
-    read_pixels: Callable[[int], Pixels],
+    read_image: Callable[[int], StoredImage],
     *,
     count: int,
     batch_size: int,
@@ -42,7 +43,7 @@ def predict_images(
 
     Args:
         model: in eval mode.
-        read_pixels: the index of an image -> its pixels, shape `(H, W, 3)`, uint8; called from several threads.
+        read_image: the index of an image -> the image; called from several threads.
         count: how many images there are.
         batch_size: images in one forward pass.
         label: what the progress bar says.
@@ -58,7 +59,7 @@ def predict_images(
     order = shard_by_batch(range(count), batch_size=batch_size)
 
     def view(index: int) -> Pixels:
-        return centre_view(read_pixels(index), model.preprocessing)
+        return centre_view(read_image(index), model.preprocessing)
 
     guard = explain_out_of_memory(
         f"predicting {batch_size} images at once", remedy="set embed.batch_size, or backbone.image_size_px, to less"
@@ -90,12 +91,12 @@ def predict_files(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
     """
     saved = load_model(model)
 
-    def read_pixels(index: int) -> Pixels:
+    def read_image(index: int) -> StoredImage:
         return read_as_stored(files[index], storage=saved.card.storage)
 
     probabilities = predict_images(
         saved.classifier,
-        read_pixels,
+        read_image,
         count=len(files),
         batch_size=min(BATCH_SIZE, len(files)),
         label="predict",
@@ -104,8 +105,8 @@ def predict_files(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
     return [dict(zip(saved.card.classes, row, strict=True)) for row in probabilities.tolist()]
 
 
-def read_as_stored(file: Path, *, storage: StorageParams) -> Pixels:
-    """The pixels that images.zip would give for an image file, shape `(H, W, 3)`, uint8.
+def read_as_stored(file: Path, *, storage: StorageParams) -> StoredImage:
+    """An image file as images.zip would hold it.
 
     Raises:
         DataError: the file cannot be read or decoded.
@@ -117,5 +118,4 @@ def read_as_stored(file: Path, *, storage: StorageParams) -> Pixels:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     except UndecodableError as error:
         raise DataError(f"{file} is not a sound image: {error}") from None
-    stored = encode_for_storage(decoded, data, side_px=storage.side_px)
-    return decoded.pixels if stored is data else decode(stored, max_pixels=storage.max_pixels)
+    return StoredImage(encode_for_storage(decoded, data, side_px=storage.side_px), place=str(file))

@@ -85,7 +85,7 @@ class Thumbnails:
         return self._read(self._kept if row.kept else self._dropped, row.path)
 
     def _read(self, archive: ImageZip, path: str) -> Image.Image:
-        small = self._small.get(path) or _shrink(Image.fromarray(archive.read_pixels(path)))
+        small = self._small.get(path) or _shrink(Image.fromarray(archive.read_image(path).pixels()))
         self._small[path] = small
         return small
 

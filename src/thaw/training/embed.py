@@ -21,6 +21,7 @@ from thaw.data.decode import Pixels
 from thaw.data.features import Features, FeatureTable, write_features
 from thaw.data.image_zip import ImageZip
 from thaw.data.loader import batches
+from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import Preprocessing, centre_view, normalise, random_view
 from thaw.errors import TrainingError
 from thaw.network.backbones import Backbone, build_backbone
@@ -135,7 +136,7 @@ def _compute(
         features[order[:done]] = saved["features"].numpy()
 
     def views_of(index: int) -> Pixels:
-        return _cut_views(archive.read_pixels(paths[index]), paths[index], backbone.preprocessing, count=views)
+        return _cut_views(archive.read_image(paths[index]), paths[index], backbone.preprocessing, count=views)
 
     label = "embed, resumed" if done else "embed"
     shown = progress(label, total=len(order), unit="images", done=done)
@@ -160,11 +161,11 @@ def _compute(
     return all_reduce_rows(features), earlier_s
 
 
-def _cut_views(pixels: Pixels, path: str, preprocessing: Preprocessing, *, count: int) -> Pixels:
+def _cut_views(image: StoredImage, path: str, preprocessing: Preprocessing, *, count: int) -> Pixels:
     """The centre view and `count` - 1 augmented ones, shape `(count, S, S, 3)`, uint8.
 
     What is random depends on the image's path and the view's number alone.
     """
     name = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8])
-    augmented = (random_view(pixels, preprocessing, random_stream(name, number)) for number in range(1, count))
-    return np.stack([centre_view(pixels, preprocessing), *augmented])
+    augmented = (random_view(image, preprocessing, random_stream(name, number)) for number in range(1, count))
+    return np.stack([centre_view(image, preprocessing), *augmented])

@@ -117,13 +117,13 @@ def build_inputs(
     def augmented(epoch: int, done: int) -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
             random = random_stream(seed, AUGMENTATION, number, epoch, index)
-            return random_view(data.images.read_pixels(train.paths[index]), model.preprocessing, random)
+            return random_view(data.images.read_image(train.paths[index]), model.preprocessing, random)
 
         return _image_batches(model, train, view, *order(epoch, done))
 
     def centre_views() -> Batches:
         def view(index: int) -> NDArray[np.uint8]:
-            return centre_view(data.images.read_pixels(val.paths[index]), model.preprocessing)
+            return centre_view(data.images.read_image(val.paths[index]), model.preprocessing)
 
         return _image_batches(model, val, view, val_order, params.batch_size)
 

@@ -2,7 +2,7 @@
 
     python stages/check.py
 
-Reads params.yaml, the archive that `data.path` names, src/thaw/ and stages/.
+Reads params.yaml, requirements.txt, the archive that `data.path` names, src/thaw/ and stages/.
 Writes data/code/STAGE.txt.
 """
 

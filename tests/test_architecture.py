@@ -4,6 +4,7 @@ Run with `pytest tests/test_architecture.py`.
 """
 
 import ast
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,24 @@ def test_an_edit_changes_the_lists_of_the_stages_that_use_it(copied_code: Path, 
     list_code(Path("stages"), Path("after"), package=package)
     found = {path.stem for path in Path("before").iterdir() if path.read_text() != Path("after", path.name).read_text()}
     assert found == changed
+
+
+def test_a_library_counts_for_the_stages_that_compute_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = importlib.metadata.version
+    changed = {}
+    list_code(Path("stages"), tmp_path / "before", package=Path("src/thaw"))
+    for library in ("torch", "matplotlib", "pillow", "ImageHash"):
+        monkeypatch.setattr(code_closure, "version", lambda name, of=library: "0" if name == of else installed(name))
+        list_code(Path("stages"), tmp_path / "after", package=Path("src/thaw"))
+        before, after = (
+            {path.stem: path.read_text() for path in (tmp_path / name).iterdir()} for name in ("before", "after")
+        )
+        changed[library] = {stage for stage in before if before[stage] != after[stage]}
+    assert {"embed", "train", "evaluate"} <= changed["torch"]
+    assert not changed["torch"] & {"check", "download", "unzip", "clean", "split", "report"}
+    assert changed["matplotlib"] == {"report"}
+    assert {"download", "clean", "train", "report"} <= changed["pillow"]
+    assert changed["ImageHash"] == {"clean"}
 
 
 def test_the_key_of_a_checkpoint_follows_the_code_that_its_stage_runs(

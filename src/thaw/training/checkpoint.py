@@ -16,7 +16,6 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,6 @@ WORK_PER_COST = 20
 
 _CHECKSUM_BYTES = 4
 """A CRC-32 of the rest, at the start of the file."""
-
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
-"""Those that compute, or decode images: with another version of one the same inputs can give other bytes."""
 
 
 @dataclass(kw_only=True)
@@ -114,13 +110,12 @@ class Checkpointer:
 
 
 def run_key(facts: Mapping[str, Any], *, module: str) -> str:
-    """One hash over `facts`, which JSON can hold, over the libraries that compute, and over the code of a run.
+    """One hash over `facts`, which JSON can hold, and over the code of a run and the libraries that it computes with.
 
     Args:
         facts: all that the run's result depends on.
         module: the module of this package that the run starts in, such as `training.train`; its code is that module and
             all that it imports (see `code_closure`).
     """
-    libraries = {name: version(name) for name in _LIBRARIES}
-    text = json.dumps({"facts": facts, "code": closure_sha256(module), "libraries": libraries}, sort_keys=True)
+    text = json.dumps({"facts": facts, "code": closure_sha256(module)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -240,7 +240,9 @@ def _provenance() -> dict[str, str]:
     tags = {}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if commit.returncode == 0:
-        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=False)
+        # DVC writes its lock at every stage: that is no change of a person's.
+        status = ["git", "status", "--porcelain", "--", ".", ":(exclude)dvc.lock"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=False)
         tags["mlflow.source.git.commit"] = commit.stdout.strip()
         tags["git.uncommitted_changes"] = str(bool(changed.stdout.strip())).lower()
     for out in locked_stage("clean").get("outs", []):

@@ -1,4 +1,4 @@
-"""Which code a program runs: the modules that it imports, directly or not, each with its hash.
+"""Which code a program runs: the modules that it imports, directly or not, each with its hash, and what they build on.
 
 The lists that DVC watches and the key of a checkpoint are made here, so that both change with the same edits. DVC reads
 and writes the whole of dvc.lock at every stage: twenty modules named in each of twenty stages would cost two seconds a
@@ -7,7 +7,9 @@ stage. One list a stage, written first, says the same, and cannot be out of date
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from thaw.utils.atomic import write_text
@@ -20,22 +22,45 @@ _TEMPLATES = {".jinja", ".css", ".js"}
 """Files that a module of the same folder reads when it runs."""
 
 
+LIBRARIES = {
+    "PIL": "pillow",
+    "imagehash": "ImageHash",
+    "jinja2": "Jinja2",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "simplejpeg": "simplejpeg",
+    "timm": "timm",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
+"""Those that compute, decode or draw, by the name under which they are imported: another version of one can give other
+bytes. What only reads parameters, downloads or logs is not among them."""
+
+
 def list_code(stages: Path, destination: Path, *, package: Path) -> None:
     """Write, for each script `stages/NAME.py`, the file `destination/NAME.txt`: a line `SHA-256  path` a file.
 
-    A list changes when, and only when, code that the stage can reach changes. Imports inside functions count.
+    A list changes when, and only when, code that the stage can reach changes, or the version of a library that such
+    code imports and that bears on the result: its last lines name them. Imports inside functions count.
     """
     for script in sorted(stages.glob("*.py")):
         files = [script, *closure_of(script, package=package)]
         lines = [f"{sha256_of(file)}  {file.as_posix()}\n" for file in files]
+        lines += [f"{library}\n" for library in libraries_of(files)]
         write_text(destination / f"{script.stem}.txt", "".join(lines))
 
 
 def closure_sha256(module: str) -> str:
-    """One hash over a module of the running package, such as `training.train`, and over all that it imports."""
+    """One hash over a module of the running package, such as `training.train`, and over all that it imports.
+
+    Libraries that bear on the result count with their versions.
+    """
     own = _file_of(module, PACKAGE)
     files = sorted({own, *closure_of(own)})
     lines = [f"{sha256_of(file)}  {file.relative_to(PACKAGE).as_posix()}\n" for file in files]
+    lines += [f"{library}\n" for library in libraries_of(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -53,6 +78,20 @@ def closure_of(path: Path, *, package: Path = PACKAGE) -> list[Path]:
     modules = {_file_of(module, package) for module in found}
     templates = {file for module in modules for file in module.parent.iterdir() if file.suffix in _TEMPLATES}
     return sorted(modules | templates)
+
+
+def libraries_of(files: Iterable[Path]) -> list[str]:
+    """Python and those of LIBRARIES that some of the files import, with their versions: `torch 2.14.1`, sorted."""
+    imported = {name for file in files if file.suffix == ".py" for name in _imported_libraries(file)}
+    named = (f"{LIBRARIES[name]} {version(LIBRARIES[name])}" for name in imported & LIBRARIES.keys())
+    return sorted([*named, f"python {platform.python_version().rpartition('.')[0]}"], key=str.lower)
+
+
+def _imported_libraries(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    direct = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in direct | parts}
 
 
 def imported_modules(path: Path, *, package: Path = PACKAGE) -> Iterator[str]:

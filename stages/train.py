@@ -31,6 +31,7 @@ def main() -> None:
             storage=params.clean.storage,
             val=params.split.val,
             training=params.training,
+            train_fraction=params.split.train_fraction,
             compute=params.compute,
         )
     sys.stdout.writelines(f"{line}\n" for line in notes)

@@ -22,7 +22,7 @@ from thaw.utils.code_closure import PACKAGE, closure_of, closure_sha256, importe
 
 LAYERS = (
     "errors", "params", "paths", "utils", "compute", "sample", "ingest", "data",
-    "network", "training", "evaluation", "tracking", "report", "cli",
+    "network", "training", "evaluation", "diagnosis", "tracking", "report", "cli",
 )  # fmt: skip
 """Modules and packages of src/thaw in the order of the data: each imports only what stands before it."""
 
@@ -163,10 +163,15 @@ def copied_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("data/duplicates.py", {"clean"}),
         ("training/inputs.py", {"train"}),
+        ("diagnosis/out_of_fold.py", {"diagnose"}),
+        ("diagnosis/extrapolation.py", {"report"}),
         ("training/loop.py", {"train"}),
         ("report/comparison.css", {"report"}),
         ("report/verdict.py", {"report"}),
-        ("utils/atomic.py", {"check", "clean", "download", "embed", "evaluate", "report", "split", "train", "unzip"}),
+        (
+            "utils/atomic.py",
+            {"check", "clean", "diagnose", "download", "embed", "evaluate", "report", "split", "train", "unzip"},
+        ),
         ("cli.py", set()),
     ],
 )

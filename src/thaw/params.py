@@ -212,6 +212,7 @@ class SplitParams(_Section):
     test_fraction: Fraction
     seed: Seed
     val: ValDraw
+    train_fraction: ShareAboveZero = 1.0
     test_list: str
     test_folder: Annotated[str, StringConstraints(pattern="^[^/]+$")] | None
 

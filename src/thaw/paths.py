@@ -16,6 +16,7 @@ DROPPED = Path("data/clean/dropped.zip")
 SPLITS = Path("data/splits.csv")
 FEATURES = Path("data/features.safetensors")
 EMBED_COST = Path("data/cost/embed.json")
+LEARNING_CURVE = Path("data/diagnosis/learning_curve.csv")
 FIGURES = Path("reports/figures")
 CODE_LISTS = Path("data/code")
 COMPARISON_MD = Path("reports/comparison.md")
@@ -23,7 +24,7 @@ COMPARISON_HTML = Path("reports/comparison.html")
 COMPARISON_JSON = Path("reports/comparison.json")
 
 OUTPUTS = (
-    CODE_LISTS, ARCHIVE, CHECKSUMS, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST,
+    CODE_LISTS, ARCHIVE, CHECKSUMS, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST, LEARNING_CURVE,
     COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, FIGURES,
 )  # fmt: skip
 """All that DVC watches, but for what belongs to a cell."""

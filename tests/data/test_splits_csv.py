@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.data.splits_csv import SPLITS, SplitTable, read_splits, redraw_val, summarise_splits, write_splits
+from thaw.data.splits_csv import (
+    SPLITS,
+    SplitTable,
+    read_splits,
+    redraw_val,
+    summarise_splits,
+    thin_train,
+    write_splits,
+)
 from thaw.errors import DataError
 
 ROWS = [
@@ -125,3 +133,22 @@ def test_every_class_is_in_train_and_in_val(groups: int, val: int, seed: int) ->
     drawn = redraw_val(table_of(rows), seed=seed)
     found = set(zip(drawn.labels, drawn.splits, strict=True))
     assert found == {(label, split) for label in ("a", "b") for split in SPLITS if split != "test"}
+
+
+def test_a_fraction_of_the_training_images_is_nested_and_touches_nothing_else() -> None:
+    assert thin_train(TABLE, fraction=1.0, seed=0) is TABLE
+    larger: set[str] = paths_in(TABLE, "train")
+    for fraction in (0.5, 0.25, 0.001):
+        thin = thin_train(TABLE, fraction=fraction, seed=0)
+        assert [paths_in(thin, split) for split in ("val", "test")] == [paths_in(TABLE, s) for s in ("val", "test")]
+        train = paths_in(thin, "train")
+        assert train < larger
+        larger = train
+        counts = Counter(label for label, split in zip(thin.labels, thin.splits, strict=True) if split == "train")
+        before = Counter(label for label, split in zip(TABLE.labels, TABLE.splits, strict=True) if split == "train")
+        # In whole groups of two, at least one.
+        assert all(abs(counts[label] - max(2, fraction * before[label])) <= 1 for label in before)
+        left_out = paths_in(TABLE, "train") - train
+        group_of = dict(zip(TABLE.paths, TABLE.groups, strict=True))
+        assert not {group_of[path] for path in train} & {group_of[path] for path in left_out}
+    assert thin_train(TABLE, fraction=0.5, seed=0) != thin_train(TABLE, fraction=0.5, seed=1)

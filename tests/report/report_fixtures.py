@@ -16,6 +16,7 @@ from conftest import ROOT
 from thaw import paths
 from thaw.data.manifest import Row, write_manifest
 from thaw.data.splits_csv import write_splits
+from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
 from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, UncalibratedScores, ValScores, write_metrics
 from thaw.evaluation.predictions_csv import write_predictions
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, write_model_card
@@ -114,6 +115,22 @@ def make_project(
         processes=1,
     )
     write_cost(root / paths.EMBED_COST, cost)
+    write_learning_curve(root / paths.LEARNING_CURVE, make_curve(floor=0.05, scale=1.0))
+
+
+def make_curve(*, floor: float, scale: float) -> list[CurvePoint]:
+    """Five folds whose error is floor + scale / sqrt(images), give or take a few images of 1,000."""
+    return [
+        CurvePoint(
+            fold=fold,
+            share=share,
+            images=round(400 * share),
+            tested=1000,
+            correct=round(1000 * (1 - floor - scale * round(400 * share) ** -0.5)) + (fold - 2) * (1 + place % 2),
+        )
+        for fold in range(5)
+        for place, share in enumerate((0.05, 0.1, 0.2, 0.5, 1.0))
+    ]
 
 
 @pytest.fixture(scope="module")

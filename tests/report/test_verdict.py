@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from report import report_fixtures
-from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project, summarise
+from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_curve, make_params, make_project, summarise
+from thaw import paths
+from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
 from thaw.params import Phase, PhaseChoices, SolvedPhase
 from thaw.report.build import ComparisonFile
 from thaw.report.comparison import Comparison
-from thaw.report.verdict import ESTIMAND, write_verdict
+from thaw.report.verdict import ESTIMAND, say_diagnosis, write_verdict
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, enumerate_words, points
 
@@ -180,3 +182,39 @@ def test_phases_in_words() -> None:
 def test_numbers_and_lists_in_words() -> None:
     assert [points(0.0123), points(-0.0123), points(-0.0001)] == ["1.2", f"{MINUS}1.2", "0.0"]
     assert [enumerate_words(["x"]), enumerate_words(["x", "y", "z"], last="or")] == ["x", "x, y or z"]
+
+
+def test_what_twice_the_images_would_bring(tmp_path: Path) -> None:
+    params = make_params(variants=ONLY_FROZEN)
+    make_project(tmp_path, params, mistakes={"frozen": [[0]] * 3})
+    comparison = summarise(tmp_path, params)
+    gain = comparison.diagnosis.twice_the_images
+    assert gain is not None
+    # The law of the fixture: 0.05 + images ** -0.5.
+    assert gain.images == comparison.dataset.splits["train"] == 40
+    assert gain.accuracy_gain == pytest.approx(40**-0.5 - 80**-0.5, rel=0.2)
+    assert [row.images for row in comparison.diagnosis.learning_curve] == [20, 40, 80, 200, 400]
+    (sentence,) = say_diagnosis(comparison)
+    assert sentence in comparison.verdict
+    low, high = (points(end) for end in gain.accuracy_gain_ci95)
+    assert sentence == (
+        "More images: twice as many to train on, 80 instead of 40, would bring a solved head about "
+        f"+{points(gain.accuracy_gain)} points (95 % interval {low} to {high})."
+    )
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        (
+            make_curve(floor=0.2, scale=0.0),
+            "More images: no gain is visible; twice as many to train on, 80 instead of ",
+        ),
+        (make_curve(floor=0.2, scale=1.0)[:5], "More images: there are too few to say what more of them would bring."),
+    ],
+)
+def test_no_gain_is_said_to_be_none(tmp_path: Path, curve: list[CurvePoint], expected: str) -> None:
+    params = make_params(variants=ONLY_FROZEN)
+    make_project(tmp_path, params, mistakes={"frozen": [[0]] * 3})
+    write_learning_curve(tmp_path / paths.LEARNING_CURVE, curve)
+    assert say_diagnosis(summarise(tmp_path, params))[0].startswith(expected)

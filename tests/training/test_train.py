@@ -49,8 +49,17 @@ def train(
     cell: Cell = CELL,
     val: ValDraw = "fixed",
     training: TrainingParams = TINY_TRAINING,
+    train_fraction: float = 1.0,
 ) -> None:
-    train_cell(cell, candidates=candidates, backbone=TINY_BACKBONE, storage=TINY_STORAGE, val=val, training=training)
+    train_cell(
+        cell,
+        candidates=candidates,
+        backbone=TINY_BACKBONE,
+        storage=TINY_STORAGE,
+        val=val,
+        training=training,
+        train_fraction=train_fraction,
+    )
 
 
 def trained_bytes(cell: Cell = CELL) -> list[bytes]:
@@ -258,6 +267,16 @@ def test_val_is_drawn_for_each_seed_or_for_all() -> None:
             found[val].append(losses(cell))
     assert found["fixed"][0] == found["fixed"][1]
     assert found["per_seed"][0] != found["per_seed"][1]
+
+
+def test_a_fraction_of_the_training_images_is_what_a_model_sees() -> None:
+    train([(ALL,)])
+    whole, val_losses = read_model_card(CELL.model), losses()
+    train([(ALL,)], train_fraction=0.5)
+    half = read_model_card(CELL.model)
+    assert (whole.train_fraction, half.train_fraction) == (1.0, 0.5)
+    assert half.compute.images_seen == whole.compute.images_seen / 2
+    assert losses() != val_losses
 
 
 def test_the_rate_of_the_head_reaches_the_head_alone() -> None:

@@ -81,6 +81,30 @@ def redraw_val(table: SplitTable, *, seed: int) -> SplitTable:
     return dataclasses.replace(table, splits=splits)
 
 
+def thin_train(table: SplitTable, *, fraction: float, seed: int) -> SplitTable:
+    """Leave out training images, so that this fraction of each class's groups is left, at least one.
+
+    Which ones depends on the seed and their names; what a smaller fraction has, a larger one has too.
+    """
+    if fraction == 1:
+        return table
+    groups: dict[str, set[str]] = defaultdict(set)
+    for label, split, group in zip(table.labels, table.splits, table.groups, strict=True):
+        if split == "train":
+            groups[label].add(group)
+    kept: set[str] = set()
+    for names in groups.values():
+        ranked = sorted(names, key=lambda name: (uniform_of(f"{seed}:train:{name}"), name))
+        kept.update(ranked[: max(1, round(fraction * len(ranked)))])
+    rows = [row for row, split in enumerate(table.splits) if split != "train" or table.groups[row] in kept]
+    return SplitTable(
+        paths=tuple(table.paths[row] for row in rows),
+        labels=tuple(table.labels[row] for row in rows),
+        splits=tuple(table.splits[row] for row in rows),
+        groups=tuple(table.groups[row] for row in rows),
+    )
+
+
 def summarise_splits(path: Path) -> str:
     """How many images each split of a splits.csv has, in one line."""
     counts = Counter(read_splits(path).splits)

@@ -53,6 +53,9 @@ class ModelCard(Record):
     """How the images were stored that it was trained on."""
 
     val: ValDraw
+    train_fraction: float = 1.0
+    """Of the training images, how many it was trained on; in a model of an earlier release, all."""
+
     training: TrainingParams
     phases: tuple[AnyPhase, ...]
     """Of the candidate that does best on val."""

@@ -9,6 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from thaw.data.splits_csv import SPLITS, Split
+from thaw.diagnosis.extrapolation import extrapolate_gain
+from thaw.diagnosis.learning_curve_csv import CurvePoint
 from thaw.evaluation.metrics_json import ScoresOnTest, UncalibratedScores, ValScores
 from thaw.evaluation.significance import Outcome, RecipeAccuracy, RecipePair, compare_recipes
 from thaw.network.model_card import BestEpoch
@@ -331,6 +333,51 @@ class Recommendation(Summary):
     """Their seconds over those of the recommended one, as the clock had it."""
 
 
+class CurveSummary(Summary):
+    """Heads solved on a share of the images, each tested on the fold that it did not see."""
+
+    images: float
+    """Training images, mean over folds."""
+
+    accuracy: float
+    """As a fraction of 1, of all folds together."""
+
+    fold_accuracies: tuple[float, ...]
+    """Of each fold."""
+
+
+class GainSummary(Summary):
+    """What twice the training images would bring a solved head, extrapolated."""
+
+    images: int
+    """Training images that are doubled: those of `dataset.splits`."""
+
+    accuracy_gain: float
+    """As a fraction of 1."""
+
+    accuracy_gain_ci95: Interval
+    """95 % interval."""
+
+    floor: float
+    """The error rate is taken to be floor + scale * images ** -exponent."""
+
+    scale: float
+    """See `floor`."""
+
+    exponent: float
+    """See `floor`."""
+
+
+class DiagnosisSummary(Summary):
+    """What would help more, found out on features and without the test split."""
+
+    learning_curve: tuple[CurveSummary, ...]
+    """By rising number of training images."""
+
+    twice_the_images: GainSummary | None
+    """None where there are too few images to say."""
+
+
 class Comparison(Summary):
     """All numbers of the report."""
 
@@ -365,6 +412,9 @@ class Comparison(Summary):
     embed: EmbedCost
     """What the features cost, once for all runs."""
 
+    diagnosis: DiagnosisSummary
+    """What would help more."""
+
 
 def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, str | None]) -> Comparison:
     """Summarise and compare.
@@ -395,6 +445,35 @@ def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, 
         pairs=pairs,
         runs=tuple(_summarise_run(run, run_ids.get(run.name)) for run in results.runs),
         embed=results.embed,
+        diagnosis=_summarise_diagnosis(results),
+    )
+
+
+def _summarise_diagnosis(results: Results) -> DiagnosisSummary:
+    shares = sorted({point.share for point in results.learning_curve})
+    gain = extrapolate_gain(results.learning_curve, images=Counter(results.splits.values())["train"])
+    return DiagnosisSummary(
+        learning_curve=tuple(
+            _summarise_share([point for point in results.learning_curve if point.share == share]) for share in shares
+        ),
+        twice_the_images=None
+        if gain is None
+        else GainSummary(
+            images=gain.images,
+            accuracy_gain=gain.difference,
+            accuracy_gain_ci95=gain.interval,
+            floor=gain.law.floor,
+            scale=gain.law.scale,
+            exponent=gain.law.exponent,
+        ),
+    )
+
+
+def _summarise_share(points: Sequence[CurvePoint]) -> CurveSummary:
+    return CurveSummary(
+        images=float(mean(point.images for point in points)),
+        accuracy=sum(point.correct for point in points) / sum(point.tested for point in points),
+        fold_accuracies=tuple(point.correct / point.tested for point in points),
     )
 
 

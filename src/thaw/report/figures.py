@@ -13,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from thaw.diagnosis.extrapolation import PowerLaw
 from thaw.evaluation.scores import reliability_bins, undo_temperature
-from thaw.report.comparison import Comparison, VariantSummary
+from thaw.report.comparison import Comparison, DiagnosisSummary, VariantSummary
 from thaw.report.results import Results, Run
 from thaw.report.tables import format_flops
 from thaw.training.history_csv import Epoch, History
@@ -70,7 +71,7 @@ def draw_run_figures(results: Results, run: Run) -> dict[str, bytes]:
 
 
 def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[str, bytes]:
-    """The figures of all variants: `accuracy_against_cost`, `curves`, `confusion`, `calibration`; and `sizes`."""
+    """`accuracy_against_cost`, `curves`, `confusion`, `calibration` of all variants; `learning_curve` and `sizes`."""
     names = [row.variant for row in comparison.variants]
     return {
         "accuracy_against_cost": draw_accuracy_against_cost(
@@ -81,6 +82,7 @@ def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[st
             {name: count_confusion(results.runs_of(name), results) for name in names}, results.classes
         ),
         "calibration": draw_calibration(results, names),
+        "learning_curve": draw_learning_curve(comparison.diagnosis),
         "sizes": draw_sizes(results),
     }
 
@@ -298,6 +300,37 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     grid[0, 0].set_ylabel("accuracy")
+    return _to_png(figure)
+
+
+def draw_learning_curve(diagnosis: DiagnosisSummary) -> bytes:
+    """Accuracy of solved heads by training images, to twice as many, with the interval there."""
+    figure = _framed_figure(7.2, 3.4)
+    axes = figure.subplots()
+    color = COLORS[0]
+    for row in diagnosis.learning_curve:
+        folds = [row.images] * len(row.fold_accuracies)
+        axes.scatter(folds, row.fold_accuracies, s=30, facecolors="none", edgecolors=color, linewidths=0.8, alpha=0.6)
+    images = [row.images for row in diagnosis.learning_curve]
+    axes.plot(images, [row.accuracy for row in diagnosis.learning_curve], color=color, marker="o", markersize=5)
+    if (gain := diagnosis.twice_the_images) is not None:
+        law = PowerLaw(floor=gain.floor, scale=gain.scale, exponent=gain.exponent)
+        x = np.geomspace(min(images[-1], gain.images) / 4, 2 * gain.images, 60)
+        axes.plot(x, 1 - law.error(x), color=COLORS[1], linestyle=(0, (3, 2)), linewidth=1.3)
+        reference = 1 - law.error(gain.images)
+        low, high = (min(1.0, reference + end) for end in gain.accuracy_gain_ci95)
+        axes.plot([2 * gain.images] * 2, [low, high], color=COLORS[1], linewidth=7, alpha=0.3, solid_capstyle="round")
+        axes.scatter([2 * gain.images], [reference + gain.accuracy_gain], s=42, color=COLORS[1], zorder=4)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda number, _: f"{number:,.0f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.set_xlabel("training images (log scale)")
+    axes.set_ylabel("accuracy, out of fold")
+    axes.set_title(
+        "solved head: folds (rings), all (dots), power law to twice the images with 95 % interval", fontsize=9
+    )
     return _to_png(figure)
 
 

@@ -15,6 +15,7 @@ from thaw.report.comparison import Comparison, VariantSummary
 from thaw.report.results import Results
 from thaw.report.tables import Table, build_tables, format_flops
 from thaw.report.thumbnails import TileGroup, group_duplicates
+from thaw.report.verdict import say_diagnosis
 from thaw.training.notes import describe_phases
 from thaw.utils.words import count, enumerate_words, points
 
@@ -33,6 +34,8 @@ class Page:
     tables: Mapping[str, Table]
     training_notes: Sequence[str]
     """What happened in training that a reader has to know."""
+    diagnosis: Sequence[str]
+    """What would help more."""
     machines: str
     """What the seconds were measured on."""
     margin: str
@@ -80,6 +83,7 @@ def build_page(
         verdict=verdict,
         tables=build_tables(results, comparison),
         training_notes=[note for row in comparison.variants for note in row.training_notes],
+        diagnosis=say_diagnosis(comparison),
         machines=" and ".join(sorted({row.cost.measured_on for row in comparison.variants})),
         margin=points(comparison.margin),
         forward_flops=_describe_forward(results),
@@ -168,6 +172,8 @@ def _describe_setup(results: Results, comparison: Comparison, params: Params) ->
         f"Backbone `{backbone.name}`{blocks} ({weights}) at {backbone.image_size_px} px; "
         f"{count(len(params.seeds), 'seed')} for each variant."
     )
+    if params.split.train_fraction < 1:
+        text += f" Each model is trained on {params.split.train_fraction:.3g} of the training images alone."
     if given_test := _find_given_test(results, params):
         text += f" The test images are given by {given_test}."
     sides = [

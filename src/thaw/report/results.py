@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thaw import paths
 from thaw.data.manifest import Row, read_manifest
 from thaw.data.splits_csv import read_splits
+from thaw.diagnosis.learning_curve_csv import CurvePoint, read_learning_curve
 from thaw.errors import DataError
 from thaw.evaluation.metrics_json import Metrics, read_metrics
 from thaw.evaluation.predictions_csv import read_predictions
@@ -69,6 +70,8 @@ class Results:
     runs: tuple[Run, ...]
     """Variants in the order of params.yaml, and in each the seeds in theirs."""
     embed: EmbedCost
+    learning_curve: tuple[CurvePoint, ...]
+    """Of all images that are not test."""
 
     def runs_of(self, variant: str) -> list[Run]:
         """The runs of one variant, a seed each."""
@@ -101,6 +104,7 @@ def read_results(root: Path, params: Params) -> Results:
             for cell in paths.all_cells(params)
         ),
         embed=read_embed_cost(root / paths.EMBED_COST),
+        learning_curve=read_learning_curve(root / paths.LEARNING_CURVE),
     )
 
 

@@ -38,6 +38,7 @@ def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
         "pairs": _tabulate_pairs(comparison),
         "candidates": _tabulate_candidates(comparison),
         "calibration": _tabulate_calibration(comparison),
+        "learning_curve": _tabulate_learning_curve(comparison),
         "runs": _tabulate_runs(comparison),
         "splits": _tabulate_splits(results),
         "dropped": _tabulate_dropped(results),
@@ -171,6 +172,22 @@ def _tabulate_calibration(comparison: Comparison) -> Table:
                 "after ": f"{run.test.ece:.3f}",
             }
             for run in comparison.runs
+        ]
+    )
+    return _make_table(frame)
+
+
+def _tabulate_learning_curve(comparison: Comparison) -> Table:
+    """Accuracy by the number of training images."""
+    frame = pd.DataFrame(
+        [
+            {
+                "training images": _whole(row.images),
+                "accuracy": _percent(row.accuracy),
+                "lowest fold": _percent(min(row.fold_accuracies)),
+                "highest fold": _percent(max(row.fold_accuracies)),
+            }
+            for row in comparison.diagnosis.learning_curve
         ]
     )
     return _make_table(frame)

@@ -22,6 +22,7 @@ def write_verdict(comparison: Comparison) -> list[str]:
         *_say_seeds(comparison),
         _say_seconds(comparison),
         *_say_busy(comparison),
+        *say_diagnosis(comparison),
         *(note for row in comparison.variants for note in row.training_notes),
     ]
 
@@ -175,3 +176,16 @@ def _say_busy(comparison: Comparison) -> list[str]:
         for row in comparison.variants
         if row.cost.seconds_unreliable
     ]
+
+
+def say_diagnosis(comparison: Comparison) -> list[str]:
+    """What would help more, found out with solved heads."""
+    gain = comparison.diagnosis.twice_the_images
+    if gain is None:
+        return ["More images: there are too few to say what more of them would bring."]
+    low, high = gain.accuracy_gain_ci95
+    text = (
+        f"twice as many to train on, {2 * gain.images:,} instead of {gain.images:,}, would bring a solved head about "
+        f"+{points(gain.accuracy_gain)} points (95 % interval {points(low)} to {points(high)})."
+    )
+    return [f"More images: {text}" if low > 0 else f"More images: no gain is visible; {text}"]

@@ -17,7 +17,7 @@ from thaw.compute.device import choose_device, describe_device, peak_memory_mib
 from thaw.compute.memory import explain_out_of_memory, keep_freed_memory
 from thaw.data.features import read_features, select_split
 from thaw.data.image_zip import ImageZip
-from thaw.data.splits_csv import read_splits, redraw_val
+from thaw.data.splits_csv import read_splits, redraw_val, thin_train
 from thaw.errors import DivergedError
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, count_parameters, module_sha256, save_model, set_trainable
@@ -48,6 +48,7 @@ def train_cell(
     storage: StorageParams,
     val: ValDraw,
     training: TrainingParams,
+    train_fraction: float = 1.0,
     compute: ComputeParams = FLOAT32,
 ) -> tuple[str, ...]:
     """Train one variant with one seed; write its model, its history, and its cost: all that differs between runs.
@@ -71,6 +72,7 @@ def train_cell(
     splits = read_splits(paths.SPLITS)
     if val == "per_seed":
         splits = redraw_val(splits, seed=cell.seed)
+    splits = thin_train(splits, fraction=train_fraction, seed=cell.seed)
     pretrained = build_backbone(backbone)
     table.require_made_by(name=pretrained.name, backbone_sha256=module_sha256(pretrained.module))
     model = Classifier(pretrained, classes=splits.classes, seed=cell.seed)
@@ -110,6 +112,7 @@ def train_cell(
         backbone=backbone,
         storage=storage,
         val=val,
+        train_fraction=train_fraction,
         training=training,
         phases=candidates[chosen],
         best=BestEpoch(phase=results[chosen].best.phase, epoch=results[chosen].best.epoch),

@@ -1,0 +1,1 @@
+"""What would help more: more images, or cleaner labels?"""

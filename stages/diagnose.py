@@ -1,0 +1,21 @@
+"""Find out what would help more: more images, or cleaner labels.
+
+    python stages/diagnose.py
+
+Reads data/splits.csv and data/features.safetensors, of all images but the test split.
+Writes data/diagnosis/learning_curve.csv and data/diagnosis/label_issues.csv.
+"""
+
+import sys
+
+from thaw.diagnosis.diagnose import diagnose
+from thaw.errors import exit_code
+
+
+def main() -> None:
+    """Run the stage."""
+    diagnose()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -17,6 +17,7 @@ SPLITS = Path("data/splits.csv")
 FEATURES = Path("data/features.safetensors")
 EMBED_COST = Path("data/cost/embed.json")
 LEARNING_CURVE = Path("data/diagnosis/learning_curve.csv")
+LABEL_ISSUES = Path("data/diagnosis/label_issues.csv")
 FIGURES = Path("reports/figures")
 CODE_LISTS = Path("data/code")
 COMPARISON_MD = Path("reports/comparison.md")
@@ -25,6 +26,7 @@ COMPARISON_JSON = Path("reports/comparison.json")
 
 OUTPUTS = (
     CODE_LISTS, ARCHIVE, CHECKSUMS, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST, LEARNING_CURVE,
+    LABEL_ISSUES,
     COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, FIGURES,
 )  # fmt: skip
 """All that DVC watches, but for what belongs to a cell."""

@@ -15,7 +15,8 @@ from PIL import Image
 from conftest import ROOT
 from thaw import paths
 from thaw.data.manifest import Row, write_manifest
-from thaw.data.splits_csv import write_splits
+from thaw.data.splits_csv import read_splits, write_splits
+from thaw.diagnosis.label_issues_csv import CheckedLabel, write_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
 from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, UncalibratedScores, ValScores, write_metrics
 from thaw.evaluation.predictions_csv import write_predictions
@@ -116,6 +117,23 @@ def make_project(
     )
     write_cost(root / paths.EMBED_COST, cost)
     write_learning_curve(root / paths.LEARNING_CURVE, make_curve(floor=0.05, scale=1.0))
+    write_label_issues(root / paths.LABEL_ISSUES, make_label_issues(root, classes))
+
+
+def make_label_issues(root: Path, classes: Sequence[str]) -> list[CheckedLabel]:
+    """Of all images that are not test; the first and the fourth are probably labelled wrongly."""
+    splits = read_splits(root / paths.SPLITS)
+    checked: list[CheckedLabel] = []
+    for path, label, split in zip(splits.paths, splits.labels, splits.splits, strict=True):
+        if split == "test":
+            continue
+        rank = {0: 2, 3: 1}.get(len(checked))
+        likely = label if rank is None else next(name for name in classes if name != label)
+        p_label = 0.9 if rank is None else 0.05
+        checked.append(
+            CheckedLabel(path=path, label=label, likely_label=likely, p_label=p_label, p_likely_label=0.9, rank=rank)
+        )
+    return checked
 
 
 def make_curve(*, floor: float, scale: float) -> list[CurvePoint]:

@@ -23,7 +23,7 @@ written = report_fixtures.written
 def test_figures_are_png_files_with_the_names_that_mlflow_looks_for(written: Path) -> None:
     of_runs = {f"{name}-{kind}.png" for name in RUN_IDS for kind in ("curves", "confusion", "images")}
     of_all = {"accuracy_against_cost.png", "curves.png", "confusion.png", "calibration.png", "sizes.png", "classes.png"}
-    of_all |= {"learning_curve.png"}
+    of_all |= {"learning_curve.png", "label_issues.png"}
     of_data = {"duplicates.png", "damaged.png", "dropped.png"}
     figures = sorted((written / paths.FIGURES).iterdir())
     assert {path.name for path in figures} == of_runs | of_all | of_data

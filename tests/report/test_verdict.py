@@ -3,6 +3,7 @@
 Run with: pytest tests/report/test_verdict.py
 """
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from report import report_fixtures
 from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_curve, make_params, make_project, summarise
 from thaw import paths
+from thaw.diagnosis.label_issues_csv import read_label_issues, write_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
 from thaw.params import Phase, PhaseChoices, SolvedPhase
 from thaw.report.build import ComparisonFile
@@ -194,13 +196,26 @@ def test_what_twice_the_images_would_bring(tmp_path: Path) -> None:
     assert gain.images == comparison.dataset.splits["train"] == 40
     assert gain.accuracy_gain == pytest.approx(40**-0.5 - 80**-0.5, rel=0.2)
     assert [row.images for row in comparison.diagnosis.learning_curve] == [20, 40, 80, 200, 400]
-    (sentence,) = say_diagnosis(comparison)
-    assert sentence in comparison.verdict
+    sentence, labels = say_diagnosis(comparison)
+    assert {sentence, labels} <= set(comparison.verdict)
+    assert labels == (
+        "Cleaner labels: about 2 of the 80 images that are not test (2.5 %) may be labelled wrongly; "
+        "data/diagnosis/label_issues.csv names them."
+    )
     low, high = (points(end) for end in gain.accuracy_gain_ci95)
     assert sentence == (
         "More images: twice as many to train on, 80 instead of 40, would bring a solved head about "
         f"+{points(gain.accuracy_gain)} points (95 % interval {low} to {high})."
     )
+
+
+def test_no_label_is_said_to_be_wrong(tmp_path: Path) -> None:
+    params = make_params(variants=ONLY_FROZEN)
+    make_project(tmp_path, params, mistakes={"frozen": [[0]] * 3})
+    checked = read_label_issues(tmp_path / paths.LABEL_ISSUES)
+    write_label_issues(tmp_path / paths.LABEL_ISSUES, [dataclasses.replace(row, rank=None) for row in checked])
+    expected = "Cleaner labels: none of the 80 images that are not test seems to be labelled wrongly."
+    assert say_diagnosis(summarise(tmp_path, params))[1] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
-"""Features and splits -> a learning curve of solved heads, of all images that are not test."""
+"""Features and splits -> a learning curve and the labels that are probably wrong, of all images that are not test."""
 
 import numpy as np
 
 from thaw import paths
 from thaw.data.features import read_features
 from thaw.data.splits_csv import read_splits
+from thaw.diagnosis.label_issues import check_labels
+from thaw.diagnosis.label_issues_csv import write_label_issues
 from thaw.diagnosis.learning_curve_csv import write_learning_curve
 from thaw.diagnosis.out_of_fold import predict_out_of_fold
 from thaw.utils.progress import progress
 
 
 def diagnose() -> None:
-    """Read what `split` and `embed` wrote; write the learning curve.
+    """Read what `split` and `embed` wrote; write the learning curve and the label issues.
 
     Features of the centre view alone are used: augmented ones would take as many times longer.
 
@@ -32,3 +34,5 @@ def diagnose() -> None:
             on_progress=lambda _: bar.update(),
         )
     write_learning_curve(paths.LEARNING_CURVE, found.points)
+    checked = check_labels(found.probabilities, labels, paths=images, classes=splits.classes)
+    write_label_issues(paths.LABEL_ISSUES, checked)

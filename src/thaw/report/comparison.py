@@ -377,6 +377,12 @@ class DiagnosisSummary(Summary):
     twice_the_images: GainSummary | None
     """None where there are too few images to say."""
 
+    labels_checked: int
+    """Images that are not test."""
+
+    labels_probably_wrong: int
+    """So many of them, by confident learning; data/diagnosis/label_issues.csv names them."""
+
 
 class Comparison(Summary):
     """All numbers of the report."""
@@ -466,6 +472,8 @@ def _summarise_diagnosis(results: Results) -> DiagnosisSummary:
             scale=gain.law.scale,
             exponent=gain.law.exponent,
         ),
+        labels_checked=len(results.checked_labels),
+        labels_probably_wrong=sum(row.rank is not None for row in results.checked_labels),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thaw import paths
 from thaw.data.manifest import Row, read_manifest
 from thaw.data.splits_csv import read_splits
+from thaw.diagnosis.label_issues_csv import CheckedLabel, read_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, read_learning_curve
 from thaw.errors import DataError
 from thaw.evaluation.metrics_json import Metrics, read_metrics
@@ -72,6 +73,8 @@ class Results:
     embed: EmbedCost
     learning_curve: tuple[CurvePoint, ...]
     """Of all images that are not test."""
+    checked_labels: tuple[CheckedLabel, ...]
+    """Of the same images."""
 
     def runs_of(self, variant: str) -> list[Run]:
         """The runs of one variant, a seed each."""
@@ -105,6 +108,7 @@ def read_results(root: Path, params: Params) -> Results:
         ),
         embed=read_embed_cost(root / paths.EMBED_COST),
         learning_curve=read_learning_curve(root / paths.LEARNING_CURVE),
+        checked_labels=read_label_issues(root / paths.LABEL_ISSUES),
     )
 
 

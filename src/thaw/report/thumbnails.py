@@ -28,6 +28,7 @@ DUPLICATE_GROUPS_SHOWN = 12
 GROUP_MEMBERS_SHOWN = 6
 DROPPED_SHOWN = 16
 DAMAGED_SHOWN = 16
+LABEL_ISSUES_SHOWN = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +220,22 @@ def gather_damaged(thumbnails: Thumbnails, results: Results) -> TileGroup:
     return TileGroup(title="Kept, though probably damaged", tiles=tiles, more=len(rows) - len(tiles))
 
 
+def gather_label_issues(thumbnails: Thumbnails, results: Results) -> TileGroup:
+    """Images whose label is probably wrong, the most probable first: the likely label above the given one."""
+    ranked = [(row.rank, row) for row in results.checked_labels if row.rank is not None]
+    issues = [row for _, row in sorted(ranked, key=lambda issue: issue[0])]
+    tiles = tuple(
+        Tile(
+            image=thumbnails.kept(row.path),
+            title=f"{100 * row.p_likely_label:.0f} % {row.likely_label}",
+            note=f"labelled {row.label}",
+            mark="wrong",
+        )
+        for row in issues[:LABEL_ISSUES_SHOWN]
+    )
+    return TileGroup(title="Labels that may be wrong", tiles=tiles, more=len(issues) - len(tiles))
+
+
 def _short_name(row: Row) -> str:
     return "/".join(row.path.split("/")[-2:])
 
@@ -228,10 +245,11 @@ def _file_name(path: str) -> str:
 
 
 def gather_data(thumbnails: Thumbnails, results: Results, params: Params) -> dict[str, list[TileGroup]]:
-    """The sheets of the page on the data: `classes`, `duplicates`, `dropped` and `damaged`."""
+    """The sheets of the page on the data: `classes`, `duplicates`, `dropped`, `damaged`, `label_issues`."""
     return {
         "classes": gather_classes(thumbnails, results, split=params.split),
         "duplicates": gather_duplicates(thumbnails, results, val=params.split.val),
         "dropped": [gather_dropped(thumbnails, results)],
         "damaged": [gather_damaged(thumbnails, results)],
+        "label_issues": [gather_label_issues(thumbnails, results)],
     }

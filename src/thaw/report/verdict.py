@@ -180,12 +180,26 @@ def _say_busy(comparison: Comparison) -> list[str]:
 
 def say_diagnosis(comparison: Comparison) -> list[str]:
     """What would help more, found out with solved heads."""
+    return [_say_more_images(comparison), _say_cleaner_labels(comparison)]
+
+
+def _say_more_images(comparison: Comparison) -> str:
     gain = comparison.diagnosis.twice_the_images
     if gain is None:
-        return ["More images: there are too few to say what more of them would bring."]
+        return "More images: there are too few to say what more of them would bring."
     low, high = gain.accuracy_gain_ci95
     text = (
         f"twice as many to train on, {2 * gain.images:,} instead of {gain.images:,}, would bring a solved head about "
         f"+{points(gain.accuracy_gain)} points (95 % interval {points(low)} to {points(high)})."
     )
-    return [f"More images: {text}" if low > 0 else f"More images: no gain is visible; {text}"]
+    return f"More images: {text}" if low > 0 else f"More images: no gain is visible; {text}"
+
+
+def _say_cleaner_labels(comparison: Comparison) -> str:
+    checked, wrong = comparison.diagnosis.labels_checked, comparison.diagnosis.labels_probably_wrong
+    if wrong == 0:
+        return f"Cleaner labels: none of the {checked:,} images that are not test seems to be labelled wrongly."
+    return (
+        f"Cleaner labels: about {wrong:,} of the {checked:,} images that are not test ({points(wrong / checked)} %) "
+        "may be labelled wrongly; data/diagnosis/label_issues.csv names them."
+    )

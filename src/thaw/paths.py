@@ -23,11 +23,12 @@ CODE_LISTS = Path("data/code")
 COMPARISON_MD = Path("reports/comparison.md")
 COMPARISON_HTML = Path("reports/comparison.html")
 COMPARISON_JSON = Path("reports/comparison.json")
+SUMMARY = Path("reports/summary.json")
 
 OUTPUTS = (
     CODE_LISTS, ARCHIVE, CHECKSUMS, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST, LEARNING_CURVE,
     LABEL_ISSUES,
-    COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, FIGURES,
+    COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, SUMMARY, FIGURES,
 )  # fmt: skip
 """All that DVC watches, but for what belongs to a cell."""
 

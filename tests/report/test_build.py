@@ -37,6 +37,21 @@ def test_every_field_of_the_schema_says_what_it_is() -> None:
         assert all("description" in field for field in part["properties"].values()), part["title"]
 
 
+def test_the_summary_holds_few_numbers_of_the_comparison(written: Path) -> None:
+    comparison = json.loads((written / paths.COMPARISON_JSON).read_text())
+    summary = json.loads((written / paths.SUMMARY).read_text())
+    assert list(summary) == ["recommended", *(row["variant"] for row in comparison["variants"])]
+    assert summary["recommended"] == comparison["recommended"]["variant"]
+    for row in comparison["variants"]:
+        low, high = row["accuracy_ci95"]
+        assert summary[row["variant"]] == {
+            "test_accuracy": row["accuracy_mean"],
+            "ci95_low": low,
+            "ci95_high": high,
+            "tflop": row["cost"]["flops"] / 1e12,
+        }
+
+
 def test_comparison_json_is_the_model_dumped(written: Path) -> None:
     text = (written / paths.COMPARISON_JSON).read_text(encoding="utf-8")
     comparison = ComparisonFile.model_validate_json(text)

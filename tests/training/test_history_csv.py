@@ -41,9 +41,9 @@ def test_what_is_written_comes_back_to_the_bit(path: Path) -> None:
 
 def test_the_file_by_hand(path: Path) -> None:
     header, solved, trained = path.read_bytes().decode().split("\n")[:3]
-    assert header == "phase,train,epoch,lr,penalty,converged,train_loss,train_accuracy,val_loss,val_accuracy,best"
-    assert solved == "0,head,1,,0.31622776601683794,true,0.30000000000000004,0.75,1e-12,1.0,false"
-    assert trained.startswith("1,last:2,3,")
+    assert header == "step,phase,train,epoch,lr,penalty,converged,train_loss,train_accuracy,val_loss,val_accuracy,best"
+    assert solved == "1,0,head,1,,0.31622776601683794,true,0.30000000000000004,0.75,1e-12,1.0,false"
+    assert trained.startswith("2,1,last:2,3,")
     assert trained.endswith(",true")
 
 

@@ -34,7 +34,7 @@ def write_schema(path: Path = SCHEMA) -> None:
 
 
 def write_report(root: Path, *, params: Params, run_ids: Mapping[str, str | None]) -> None:
-    """Write reports/comparison.json, .md and .html, and reports/figures/*.png.
+    """Write reports/comparison.json, .md and .html, summary.json, and reports/figures/*.png.
 
     Reports on the variants and seeds of `params`, whatever else lies in the folders. The same inputs give the same
     bytes. The figures of a run are `{variant}-{seed}-curves.png`, `-confusion.png` and `-images.png`.
@@ -81,6 +81,23 @@ def write_report(root: Path, *, params: Params, run_ids: Mapping[str, str | None
     _write_files(root, figures=figures, html=html, markdown=markdown)
     file = ComparisonFile(**dict(comparison), verdict=tuple(verdict))
     write_json(root / paths.COMPARISON_JSON, file.model_dump(mode="json"))
+    write_json(root / paths.SUMMARY, summarise(comparison))
+
+
+def summarise(comparison: Comparison) -> dict[str, object]:
+    """The few numbers that `dvc metrics` and `dvc exp show` show in columns: who wins, accuracy and cost by variant."""
+    return {
+        "recommended": comparison.recommended.variant,
+        **{
+            row.variant: {
+                "test_accuracy": row.accuracy_mean,
+                "ci95_low": row.accuracy_ci95[0],
+                "ci95_high": row.accuracy_ci95[1],
+                "tflop": row.cost.flops / 1e12,
+            }
+            for row in comparison.variants
+        },
+    }
 
 
 def _write_files(root: Path, *, figures: Mapping[str, bytes], html: str, markdown: str) -> None:

@@ -66,14 +66,18 @@ class History:
         return bool(self.penalties) and self.penalty in (self.penalties[0].penalty, self.penalties[-1].penalty)
 
 
-_COLUMNS = (*(field.name for field in fields(Epoch)), "best")
+_COLUMNS = ("step", *(field.name for field in fields(Epoch)), "best")
 
 
 def write_history(path: Path, history: History) -> None:
-    """Write a row an epoch; the column `best` is true in the row of the epoch that was kept."""
+    """Write a row an epoch.
+
+    The column `step` counts the rows from 1, over all phases, for whoever plots them; `best` is true in the row of the
+    epoch that was kept.
+    """
     rows = (
-        (*(_format(getattr(epoch, name)) for name in _COLUMNS[:-1]), _format(number == history.best))
-        for number, epoch in enumerate(history.epochs)
+        (number, *(_format(getattr(epoch, field.name)) for field in fields(Epoch)), _format(number == history.best + 1))
+        for number, epoch in enumerate(history.epochs, start=1)
     )
     write_rows(path, _COLUMNS, rows)
 

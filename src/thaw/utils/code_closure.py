@@ -24,6 +24,7 @@ _TEMPLATES = {".jinja", ".css", ".js"}
 
 LIBRARIES = {
     "PIL": "pillow",
+    "cleanlab": "cleanlab",
     "imagehash": "ImageHash",
     "jinja2": "Jinja2",
     "matplotlib": "matplotlib",

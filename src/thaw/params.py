@@ -51,6 +51,9 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 VariantName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")]
 
 
+ClassName = Annotated[str, StringConstraints(min_length=1)]
+
+
 def _is_trained_part(value: str) -> str:
     if re.fullmatch("head|all|last:[1-9][0-9]*", value) is None:
         raise PydanticCustomError("trained_part", "no part of a model")
@@ -73,13 +76,34 @@ class PinnedParams(_Section):
     sha256: Sha256
 
 
-class SampleSource(_Section):
+LayoutKind = Literal["auto", "folders", "split_folders", "csv", "prefix"]
+"""Where labels are read from: see `thaw.data.layouts`."""
+
+
+class LayoutParams(_Section):
+    """How labels are read from the files of an archive; each source of images has these keys."""
+
+    layout: LayoutKind = "auto"
+    classes: Annotated[list[ClassName], Field(min_length=2)] | None = None
+    labels: str = NO_FILE
+
+    @property
+    def table(self) -> Path | None:
+        """The table of labels that lies beside the archive, or None."""
+        return None if self.labels == NO_FILE else Path(self.labels)
+
+
+AS_FOUND = LayoutParams()
+"""Nothing is said: the layout is found out."""
+
+
+class SampleSource(LayoutParams):
     """The sample that the project draws itself; the section `sample` says how."""
 
     source: Literal["sample"] = "sample"
 
 
-class FileSource(_Section):
+class FileSource(LayoutParams):
     """An archive on disk."""
 
     source: Literal["file"] = "file"
@@ -97,7 +121,7 @@ class FileSource(_Section):
         return path
 
 
-class DownloadParams(_Section):
+class DownloadParams(LayoutParams):
     """How patient a download is."""
 
     timeout_s: PositiveFloat

@@ -23,7 +23,9 @@ class Reason(StrEnum):
     TOO_SMALL = "too small"
     LABEL_CONFLICT = "label conflict"
     NO_CLASS = "not in a class folder"
+    NO_LABEL = "no label"
     SYSTEM_FILE = "system file"
+    REFUSED = "refused entry"
 
 
 EXPLANATIONS = {
@@ -35,7 +37,11 @@ EXPLANATIONS = {
     Reason.TOO_SMALL: "the image's short side is below clean.min_side_px",
     Reason.LABEL_CONFLICT: "the same image is there under another label, so nobody knows which one is right",
     Reason.NO_CLASS: "the file lies beside the class folders, or nothing in its folder can be decoded",
-    Reason.SYSTEM_FILE: "an operating system left it there (Thumbs.db, .DS_Store, __MACOSX, ...)",
+    Reason.NO_LABEL: "nothing says what it shows: it lies in a folder of test images without class folders, "
+    "or no line of the table of labels names it",
+    Reason.SYSTEM_FILE: "a system, an editor or a storage box left it there (Thumbs.db, __MACOSX, .git, @eaDir, ...)",
+    Reason.REFUSED: "it was not unpacked, since it is no plain file, or its name leads elsewhere; the manifest's note "
+    "says which",
 }
 DAMAGED_SCAN = "damaged scan"
 """The one value of the column `damage`: libjpeg-turbo complains about a JPEG that Pillow decodes. Flagged, kept."""
@@ -48,7 +54,7 @@ class Row:
     path: str
     """Relative to the unzipped folder, with forward slashes."""
     label: str
-    """The class: the name of the folder that directly holds the file; empty if that is no class folder."""
+    """The class, as `thaw.data.layouts` reads it; empty if there is none, or nobody knows it."""
     bytes: int
     sha256: str
     """Of the file."""
@@ -69,6 +75,12 @@ class Row:
     """The smallest path of the group of images that are duplicates of one another; empty if there is no other."""
     duplicate_kind: str = ""
     """exact: another image of the group has the same pixels; near: none has; empty: no group."""
+    label_source: str = ""
+    """What says the label: `folder`, `file name`, or the table of labels; empty without a label."""
+    split: str = ""
+    """train, val or test, if a folder or a table gives it; empty if it is to be drawn."""
+    note: str = ""
+    """How the entry was called in the archive if it had to be renamed; why it was refused."""
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
@@ -124,6 +136,9 @@ def _parse_row(values: dict[str, str]) -> Row:
         pixels_sha256=values["pixels_sha256"],
         duplicate_group=values["duplicate_group"],
         duplicate_kind=values["duplicate_kind"],
+        label_source=values["label_source"],
+        split=values["split"],
+        note=values["note"],
     )
 
 

@@ -16,7 +16,8 @@ from thaw.errors import DataError
 
 def images(*folders: str, count: int = 3) -> list[str]:
     """So many images in each folder; no two images of all have the same name."""
-    return [f"{folder}/{number:02}{folder.count('a')}.jpg".lstrip("/") for folder in folders for number in range(count)]
+    names = [(folder, f"{number:02}{folder.count('a')}.jpg") for folder in folders for number in range(count)]
+    return [f"{folder}/{name}".lstrip("/") for folder, name in names]
 
 
 def named(*names: str, count: int = 3) -> list[str]:
@@ -94,7 +95,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
             "test/Cat": "Cat test",
             "test/Dog": "Dog test",
         },
-    ),  # fmt: skip
+    ),
     "any spelling of these": (
         images("set/Training/Cat", "set/Training/Dog", "set/VALID/Cat", "set/Testing/Dog"),
         {
@@ -103,7 +104,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
             "set/VALID/Cat": "Cat val",
             "set/Testing/Dog": "Dog test",
         },
-    ),  # fmt: skip
+    ),
     "with another word": (
         images("seg_train/seg_train/sea", "seg_train/seg_train/ice", "seg_test/seg_test/sea"),
         {
@@ -111,7 +112,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
             "seg_train/seg_train/ice": "ice train",
             "seg_test/seg_test/sea": "sea test",
         },
-    ),  # fmt: skip
+    ),
     "other case in test": (
         images("train/Cat", "train/Dog", "test/cat", "test/dog "),
         {"train/Cat": "Cat train", "train/Dog": "Dog train", "test/cat": "Cat test", "test/dog ": "Dog test"},
@@ -123,7 +124,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
             "train/Hund": "Hund train",
             "test/Ka\u0308tzchen": "K\u00e4tzchen test",
         },
-    ),  # fmt: skip
+    ),
     "test without labels": (
         images("train/Cat", "train/Dog", "test"),
         {"train/Cat": "Cat train", "train/Dog": "Dog train", "test": "no label"},
@@ -136,7 +137,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
             "val/images": "no label",
             "test/images": "no label",
         },
-    ),  # fmt: skip
+    ),
     "a class that is in test alone": (
         images("train/Cat", "train/Dog", "test/Cat", "test/Emu"),
         {"train/Cat": "Cat train", "train/Dog": "Dog train", "test/Cat": "Cat test", "test/Emu": "Emu test"},
@@ -167,7 +168,7 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
             ".git/x": "system file",
             "thumbnails": "system file",
         },
-    ),  # fmt: skip
+    ),
 }
 
 
@@ -223,7 +224,9 @@ def test_what_can_be_read_in_two_ways_is_not_guessed(layout: str) -> None:
             images("cats/siamese", "cats/persian", "dogs/poodle", "dogs/beagle"),
             {"classes": ["Siamese", "poodle"]},
             {
-                "cats/siamese": "Siamese", "cats/persian": "not in a class folder", "dogs/poodle": "poodle",
+                "cats/siamese": "Siamese",
+                "cats/persian": "not in a class folder",
+                "dogs/poodle": "poodle",
                 "dogs/beagle": "not in a class folder",
             },
         ),
@@ -231,7 +234,9 @@ def test_what_can_be_read_in_two_ways_is_not_guessed(layout: str) -> None:
             images("train/Cat", "train/Dog", "test/Cat", "more/Cat"),
             {"kind": "split_folders"},
             {
-                "train/Cat": "Cat train", "train/Dog": "Dog train", "test/Cat": "Cat test",
+                "train/Cat": "Cat train",
+                "train/Dog": "Dog train",
+                "test/Cat": "Cat test",
                 "more/Cat": "not in a class folder",
             },
         ),
@@ -242,12 +247,14 @@ def test_what_can_be_read_in_two_ways_is_not_guessed(layout: str) -> None:
             images("train/a/Cat", "train/b/Dog", "train/b/Emu", "test/Dog"),
             {"classes": ["Cat", "Dog"]},
             {
-                "train/a/Cat": "Cat train", "train/b/Dog": "Dog train", "train/b/Emu": "no label",
+                "train/a/Cat": "Cat train",
+                "train/b/Dog": "Dog train",
+                "train/b/Emu": "no label",
                 "test/Dog": "Dog test",
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_the_knobs_overrule(paths: list[str], knobs: dict[str, Any], expected: dict[str, str]) -> None:
     assert summary(read_layout(paths, images=paths, **knobs)) == expected
 
@@ -277,7 +284,7 @@ PREFIXES: dict[str, tuple[list[str], dict[str, str]]] = {
     "no folder": (named("cat ({}).jpg", "Cat-{}.png", "dog ({}).jpg"), {"cat (1).jpg": "cat", "Cat-0.png": "cat"}),
     "cameras": (named("IMG_{}.jpg", "DSC_{}.jpg"), {"IMG_0.jpg": "not in a class folder"}),
     "hashes": (
-        [f"{word}_{number}.jpg" for number, word in enumerate("aa bb cc dd ee ff".split())],
+        [f"{word}_{number}.jpg" for number, word in enumerate(["aa", "bb", "cc", "dd", "ee", "ff"])],
         {"aa_0.jpg": "not in a class folder"},
     ),
 }
@@ -390,11 +397,19 @@ def test_a_layout_that_is_not_there_is_one_sentence(kind: Any, message: str) -> 
 @pytest.mark.parametrize(
     ("name", "split", "rest"),
     [
-        ("Test", "test", ()), ("testing", "test", ()), ("test1", "test", ()), ("TestSet", "test", ()),
-        ("train_images", "train", ()), ("valid", "val", ()), ("Validation", "val", ()), ("seg_train", "train", ("seg",)),
-        ("contest", "", ("contest",)), ("train_test", "", ()), ("Cat", "", ("cat",)),
+        ("Test", "test", ()),
+        ("testing", "test", ()),
+        ("test1", "test", ()),
+        ("TestSet", "test", ()),
+        ("train_images", "train", ()),
+        ("valid", "val", ()),
+        ("Validation", "val", ()),
+        ("seg_train", "train", ("seg",)),
+        ("contest", "", ("contest",)),
+        ("train_test", "", ()),
+        ("Cat", "", ("cat",)),
     ],
-)  # fmt: skip
+)
 def test_names_of_splits(name: str, split: str, rest: tuple[str, ...]) -> None:
     assert split_word(name) == (split, rest)
 

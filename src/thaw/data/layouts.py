@@ -327,7 +327,7 @@ def _splits_inside(images: Sequence[str], classes: Mapping[Folder, str]) -> dict
 
 
 def _find_class_folders(images: Sequence[str], top: Folder) -> list[dict[Folder, str]]:
-    """The class folders below `top`, each with its label; two answers where two depths are possible, the upper first."""
+    """The class folders below `top`, each with its label; two answers where two depths are possible, upper first."""
     node = _descend(images, top)
     below = _group_by_folder(images, node)
     outer = {(*node, name): name for name in below}

@@ -1,16 +1,19 @@
-"""Reading archives: zip and tar.gz through one door, and whatever is broken in them becomes one sentence."""
+"""Reading archives: zip, tar and plain folders through one door; whatever is broken in them becomes one sentence."""
 
+import bz2
 import gzip
+import lzma
+import os
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NoReturn, cast
 
 from thaw.errors import DataError, one_line
 from thaw.utils.progress import progress
@@ -19,11 +22,31 @@ CHUNK_BYTES = 1 << 20
 ENCRYPTED_FLAG = 0x1
 # bzip2 and LZMA are left out: zipfile decompresses whole chunks of them at once, so that a bomb would fill the memory.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ArchiveKind = Literal["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "folder"]
+_STARTS: dict[bytes, ArchiveKind] = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x1f\x8b": "tar.gz",
+    b"BZh": "tar.bz2",
+    b"\xfd7zXZ\x00": "tar.xz",
+}
+_TAR_MAGIC_AT = 257
+_UNREAD_STARTS = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "Zstandard-compressed (.tar.zst)",
+    b"\x04\x22\x4d\x18": "LZ4-compressed",
+}
+"""What is recognised, and not read: the standard library has no reader for it."""
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
+"""The extra field of a zip that holds a name in UTF-8 (PKWARE's APPNOTE, 4.6.9)."""
 # What Python's readers raise on mutilated archives, found by fuzzing them.
 _BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
+    lzma.LZMAError,
     struct.error,
     EOFError,
     LookupError,
@@ -55,33 +78,41 @@ class Contents:
     members: Iterator[Member]
     files: int | None
     """How many files it says it has, or None where only reading it all would tell."""
+    packed_bytes: int
+    """Its own size; a folder's is that of its files."""
     stated_bytes: int
-    """What it says that it unpacks to (a tar.gz says nothing: its own size)."""
+    """What it says that it unpacks to (a tar says nothing: its own size)."""
 
 
-def archive_kind(path: Path, *, name: str | None = None) -> Literal["zip", "tar.gz"]:
+def archive_kind(path: Path, *, name: str | None = None) -> ArchiveKind:
     """Tell by its first bytes what `path` is; messages call it `name`.
 
     Raises:
-        DataError: it is missing, no file, or neither a zip nor gzip-compressed.
+        DataError: it is missing, no file, or no archive that is read here.
     """
     name = name or str(path)
     if not path.exists():
         raise DataError(f"the archive {name} does not exist; correct data.path in params.yaml")
+    if path.is_dir():
+        return "folder"
     if not path.is_file():
-        raise DataError(
-            f"{name} is not a file; name a .zip or .tar.gz archive (the pipeline reads data.path in params.yaml)"
-        )
+        raise DataError(f"{name} is neither a file nor a folder; correct data.path in params.yaml")
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(tarfile.BLOCKSIZE)
     except OSError as error:
         raise DataError(f"{name} cannot be read ({error.strerror}); correct its permissions") from None
-    if start in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "zip"
-    if start.startswith(b"\x1f\x8b"):
-        return "tar.gz"
-    raise DataError(f"{name} is neither a zip nor a tar.gz archive (it starts with {start!r}); name one that is")
+    if start[_TAR_MAGIC_AT:].startswith(b"ustar"):
+        return "tar"
+    for known, kind in _STARTS.items():
+        if start.startswith(known):
+            return kind
+    what = next((what for known, what in _UNREAD_STARTS.items() if start.startswith(known)), None)
+    if what is not None:
+        raise DataError(f"{name} is {what}, which is not read here; unpack it, and name the folder in data.path")
+    raise DataError(
+        f"{name} is neither a zip nor a tar archive (it starts with {start[:4]!r}); name one that is, or a folder"
+    )
 
 
 @contextmanager
@@ -95,25 +126,36 @@ def open_archive(path: Path, *, name: str | None = None) -> Iterator[Contents]:
             encrypted, or packed with an unusual method. The message names the archive and the member.
     """
     name = name or str(path)
-    if archive_kind(path, name=name) == "zip":
+    kind = archive_kind(path, name=name)
+    if kind == "folder":
+        files = list(walk_folder(path))
+        size = sum(file.stat().st_size for file, what in files if what == "file")
+        yield Contents(_folder_members(path, files), len(files), size, size)
+    elif kind == "zip":
         with path.open("rb") as file:
             with _blaming(name):
                 package = zipfile.ZipFile(file)
-            files = [info for info in package.infolist() if not _is_folder(info)]
-            yield Contents(_zip_members(name, package), len(files), sum(info.file_size for info in files))
+            infos = [info for info in package.infolist() if not _is_folder(info)]
+            size = sum(info.file_size for info in infos)
+            yield Contents(_zip_members(name, package), len(infos), path.stat().st_size, size)
     else:
-        with _TarStream(path) as stream:
-            yield Contents(_tar_members(name, stream), None, path.stat().st_size)
+        size = path.stat().st_size
+        with _open_stream(path, kind) as stream:
+            yield Contents(_tar_members(name, _TarStream(stream)), None, size, size)
 
 
 def check_archive(path: Path) -> None:
     """Make sure, quickly, that `path` is an archive: its list of files, or its first file, can be read.
 
     Raises:
-        DataError: it is not.
+        DataError: it is not; or it is encrypted.
     """
     with open_archive(path) as contents:
-        next(contents.members, None)
+        if next(contents.members, None) is None and contents.files == 0:
+            raise DataError(f"{path} holds no file; name a folder or an archive of images")
+        if contents.files is not None:
+            for _ in contents.members:
+                pass
 
 
 def verify_archive(path: Path, *, name: str) -> None:
@@ -142,7 +184,7 @@ def _blaming(archive: str, member: str | None = None) -> Iterator[None]:
 
 def _zip_members(archive: str, package: zipfile.ZipFile) -> Iterator[Member]:
     for info in package.infolist():
-        name = info.orig_filename  # `filename` would end at a NUL
+        name = _zip_name(info)
         if info.flag_bits & ENCRYPTED_FLAG:
             raise DataError(
                 f"the archive {archive} is encrypted (its member {name!r} is); unpack it, and zip it plainly"
@@ -158,12 +200,34 @@ def _zip_members(archive: str, package: zipfile.ZipFile) -> Iterator[Member]:
 def _zip_kind(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "link" if stat.S_ISLNK(mode) else "special file"
+        return "symbolic link" if stat.S_ISLNK(mode) else "special file"
     return "folder" if _is_folder(info) else "file"
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
-    return info.orig_filename.endswith("/")  # `is_dir` fails on an empty name
+    return info.orig_filename.endswith(("/", "\\"))  # `is_dir` fails on an empty name
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name as it was meant: many programs write UTF-8 and do not say so, or say it in an extra field.
+
+    What is neither is in code page 437, as the format has it.
+    """
+    name = info.orig_filename  # `filename` would end at a NUL
+    if info.flag_bits & _UTF8_FLAG:
+        return name
+    raw = name.encode("cp437")
+    with suppress(struct.error, UnicodeDecodeError):
+        extra = info.extra
+        while len(extra) >= 4:
+            field, size = struct.unpack_from("<HH", extra)
+            if field == _UNICODE_PATH and size > 5 and struct.unpack_from("<L", extra, 5)[0] == zlib.crc32(raw):
+                return extra[9 : 4 + size].decode("utf-8")
+            extra = extra[4 + size :]
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return name
 
 
 def _zip_chunks(archive: str, package: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
@@ -179,24 +243,83 @@ def _zip_chunks(archive: str, package: zipfile.ZipFile, info: zipfile.ZipInfo) -
             raise EOFError(f"{missing} bytes are missing")
 
 
-class _TarStream(gzip.GzipFile):
+def walk_folder(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All that lies in a folder, sorted, each with its kind (see `Member.kind`).
+
+    Links to files are followed: the folder is the user's own. Links to folders are not, since they may lead in circles.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders.sort()
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in sorted(names + links):
+            path = Path(parent, name)
+            if path.is_file():
+                yield path, "file"
+            else:
+                yield path, "symbolic link" if path.is_symlink() else "special file"
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename} cannot be read ({error.strerror}); correct its permissions") from None
+
+
+def _folder_members(folder: Path, files: list[tuple[Path, str]]) -> Iterator[Member]:
+    for path, kind in files:
+        yield Member(path.relative_to(folder).as_posix(), kind, _file_chunks(path, kind))
+
+
+def _file_chunks(path: Path, kind: str) -> Iterator[bytes]:
+    if kind != "file":
+        return
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        _refuse(error)
+
+
+def _open_stream(path: Path, kind: ArchiveKind) -> IO[bytes]:
+    match kind:
+        case "tar.gz":
+            return cast("IO[bytes]", gzip.open(path))
+        case "tar.bz2":
+            return cast("IO[bytes]", bz2.open(path))
+        case "tar.xz":
+            return cast("IO[bytes]", lzma.open(path))
+    return path.open("rb")
+
+
+class _TarStream:
     """What `tarfile` reads from, with two guards that it lacks."""
 
-    end_mark = False
-    """Whether the last header that was read is the block of zeros that ends a tar."""
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.end_mark = False
+        """Whether the last header that was read is the block of zeros that ends a tar."""
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         # tarfile reads a long name or a pax header at once, whatever size the archive states for it.
-        if size is None or not 0 <= size <= CHUNK_BYTES:
+        if not 0 <= size <= CHUNK_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        data = super().read(size)
+        data = self._stream.read(size)
         self.end_mark = data == bytes(tarfile.BLOCKSIZE)
         return data
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, place: int) -> int:
+        return self._stream.seek(place)
 
 
 def _tar_members(archive: str, stream: _TarStream) -> Iterator[Member]:
     with _blaming(archive):
-        package = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - `stream` is closed by who opened it
+        # `stream` is closed by who opened it.
+        package = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:")  # noqa: SIM115
     last = None
     while True:
         with _blaming(archive, last):
@@ -217,7 +340,7 @@ def _tar_members(archive: str, stream: _TarStream) -> Iterator[Member]:
 
 def _tar_kind(info: tarfile.TarInfo) -> str:
     if info.issym() or info.islnk():
-        return "link"
+        return "symbolic link" if info.issym() else "hard link"
     if info.isdir():
         return "folder"
     return "file" if info.isreg() and not info.issparse() else "special file"

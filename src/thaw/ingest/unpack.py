@@ -1,68 +1,99 @@
-"""Archive -> folder of images, safely: nothing leaves the folder, nothing grows without bound, all or nothing."""
+"""Archive -> folder of images, safely: nothing leaves the folder, nothing grows without bound, all or nothing.
+
+One odd entry costs one entry: what is no plain file, or has a name that leads elsewhere, is refused; what has a name
+that cannot be written everywhere, or that is taken, gets another one. What endangers the whole refuses the whole.
+"""
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 
 from thaw.errors import DataError
 from thaw.ingest.archive_reader import Member, open_archive
 from thaw.ingest.cifar10 import convert_batches, holds_batches
+from thaw.ingest.odd_entries import OddEntry
 from thaw.params import UnzipParams
 from thaw.utils.atomic import new_folder, require_disk_space
 from thaw.utils.progress import progress
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 1024
-ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz")
+ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst")
+_CONTROL_PICTURES = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
+"""Control characters -> the characters that show them."""
 
 
-def unpack_archive(archive: Path, folder: Path, *, limits: UnzipParams) -> None:
-    """Unpack a zip or a tar.gz (told apart by content) into `folder`, which appears whole or not at all.
+def unpack_archive(archive: Path, folder: Path, *, limits: UnzipParams, name: str | None = None) -> list[OddEntry]:
+    """Unpack a zip or a tar (told apart by content), or copy a folder, into `folder`: it appears whole or not at all.
 
-    CIFAR-10's python archive becomes PNG files (see `thaw.cifar`). Files get plain permissions and today's date;
-    empty folders are left out.
+    CIFAR-10's python archive becomes PNG files (see `thaw.ingest.cifar10`). Files get plain permissions and today's
+    date; empty folders are left out.
+
+    Args:
+        archive: what to unpack.
+        folder: the final name.
+        limits: how much may come out.
+        name: what messages call the archive: what the user knows it as.
+
+    Returns:
+        What was refused, or unpacked under another name, in the order of the archive.
 
     Raises:
-        DataError: the archive is damaged, encrypted or empty; holds a link, a device, only further archives, a path
-            that leads out of the folder or cannot be written everywhere, or two paths that collide; or is larger
-            than `limits`. The message names the archive and the member.
+        DataError: the archive is damaged, encrypted, or larger than `limits`; or there is nothing in it to unpack, or
+            only further archives. The message names the archive and the member.
     """
+    name = name or str(archive)
     with new_folder(folder) as target:
-        _unpack_members(archive, target, limits=limits)
+        odd = _unpack_members(archive, target, limits=limits, name=name)
         if holds_batches(target):
             convert_batches(target)
+    return odd
 
 
-def _unpack_members(archive: Path, target: Path, *, limits: UnzipParams) -> None:
-    taken: dict[str, str] = {}
+def _unpack_members(archive: Path, target: Path, *, limits: UnzipParams, name: str) -> list[OddEntry]:
+    taken = _TakenNames()
+    odd: list[OddEntry] = []
     files: list[str] = []
-    with open_archive(archive) as contents:
-        room = min(limits.max_bytes, limits.max_ratio * archive.stat().st_size)
+    with open_archive(archive, name=name) as contents:
+        room = min(limits.max_bytes, limits.max_ratio * contents.packed_bytes)
         require_disk_space(target, min(contents.stated_bytes, room))
         with progress("unzip", total=contents.files, unit="files") as bar:
             for entries, member in enumerate(contents.members, start=1):
                 if entries > limits.max_files:
                     raise DataError(
-                        f"the archive {archive} holds more than {limits.max_files} entries (unzip.max_files); "
+                        f"the archive {name} holds more than {limits.max_files} entries (unzip.max_files); "
                         "raise the limit if you trust it"
                     )
-                path = _safe_path(archive, member)
                 if member.kind == "folder":
                     continue
-                _claim_path(archive, path, taken)
-                room -= _write_member(archive, member, target / path, room=room)
-                files.append(member.name)
+                shown = _readable(member.name)
+                path = PurePosixPath(shown)
+                fault = _find_fault(member, path)
+                if fault:
+                    odd.append(OddEntry(name=shown, path="", why=fault))
+                    room -= _write_member(name, member, None, room=room)
+                else:
+                    free = taken.claim(path)
+                    if why := _explain_change(member.name, path, free):
+                        odd.append(OddEntry(name=shown, path=free, why=why))
+                    room -= _write_member(name, member, target / free, room=room)
+                    files.append(shown)
                 bar.update()
-    _require_images(archive, files)
+    _require_images(name, files, odd)
+    return odd
 
 
-def _write_member(archive: Path, member: Member, path: Path, *, room: int) -> int:
-    """Write one file and return its size in bytes, counted as they come: what headers say is not believed."""
+def _write_member(archive: str, member: Member, path: Path | None, *, room: int) -> int:
+    """Write one file, or only read it where it is refused; return its size in bytes.
+
+    They are counted as they come: what headers say is not believed.
+    """
     size = 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") if path is not None else nullcontext() as file:
             for chunk in member.chunks:
                 size += len(chunk)
                 if size > room:
@@ -70,57 +101,100 @@ def _write_member(archive: Path, member: Member, path: Path, *, room: int) -> in
                         f"the archive {archive} unpacks to more than unzip.max_bytes or unzip.max_ratio allow "
                         f"(at its member {member.name!r}); raise the limits if you trust it"
                     )
-                file.write(chunk)
+                if file is not None:
+                    file.write(chunk)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); make room for it, or allow it") from None
     return size
 
 
-def _safe_path(archive: Path, member: Member) -> PurePosixPath:
-    """The member's path, relative to the folder that it is unpacked to, or a DataError that says what is wrong."""
-    path = PurePosixPath(member.name)
-    for fault in _path_faults(member, path):
-        raise DataError(f"the archive {archive} holds {member.name!r}, which {fault}; it is not unpacked")
-    return path
+def _readable(name: str) -> str:
+    """The name with forward slashes, and without what cannot be printed.
 
-
-def _path_faults(member: Member, path: PurePosixPath) -> Iterator[str]:
-    if member.kind not in ("file", "folder"):
-        yield f"is a {member.kind}, not a file or a folder"
-    if re.search(r"[\x00-\x1f\x7f]", member.name):
-        yield "has a control character in its name"
-    if "\\" in member.name:
-        yield "has a backslash in its path"
-    if path.is_absolute():
-        yield "is an absolute path"
-    if member.name[1:2] == ":":
-        yield "starts with a drive letter"
-    if ".." in path.parts:
-        yield "leads out of the folder with '..'"
-    if not path.parts and member.kind == "file":
-        yield "has no name"
-    if re.search(r"[\ud800-\udfff]", member.name):
-        yield "has a name that is not UTF-8"
-    elif len(str(path).encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
-        yield "has too long a name"
-
-
-def _claim_path(archive: Path, path: PurePosixPath, taken: dict[str, str]) -> None:
-    """Note that `path` is a file and its parents are folders, unless an earlier member says otherwise.
-
-    `taken` maps a path, folded as file systems fold it that ignore case and Unicode forms, to how it was first spelt;
-    folders end in a slash.
+    Bytes that are not UTF-8 are read as Windows-1252, or else as Latin-1: what most archives mean that do not say so.
     """
-    for spelling in (str(path), *(f"{parent}/" for parent in path.parents[:-1])):
-        first = taken.setdefault(unicodedata.normalize("NFC", spelling.rstrip("/").casefold()), spelling)
-        if first is not spelling and (first != spelling or spelling == str(path)):
-            raise DataError(
-                f"the archive {archive} holds both {first!r} and {spelling!r}, which would overwrite each other; "
-                "it is not unpacked"
-            )
+    raw = name.encode("utf-8", "surrogateescape") if re.search("[\ud800-\udfff]", name) else b""
+    for encoding in ("cp1252", "latin-1") if raw else ():
+        try:
+            name = raw.decode(encoding)
+            break
+        except UnicodeDecodeError:
+            continue
+    return name.translate(_CONTROL_PICTURES).replace("\\", "/")
 
 
-def _require_images(archive: Path, files: list[str]) -> None:
+def _find_fault(member: Member, path: PurePosixPath) -> str:
+    """Why an entry is refused; empty if it is not."""
+    name = str(path)
+    if member.kind != "file":
+        return f"a {member.kind}, not a file"
+    if path.is_absolute():
+        return "an absolute path"
+    if re.match("[A-Za-z]:", name):
+        return "starts with a drive letter"
+    if ".." in path.parts:
+        return "leads out of the folder with '..'"
+    if not path.parts:
+        return "has no name"
+    if len(name.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
+        return "has too long a name"
+    return ""
+
+
+def _explain_change(name: str, path: PurePosixPath, free: str) -> str:
+    """Why an entry is unpacked under another name than it has; empty if it is not."""
+    why = []
+    if "\\" in name:
+        why.append("backslashes read as slashes")
+    if re.search("[\ud800-\udfff]", name):
+        why.append("a name that is not UTF-8")
+    if re.search(r"[\x00-\x1f\x7f]", name):
+        why.append("a control character in its name")
+    if free != str(path):
+        why.append("a name that another entry has, but for case or Unicode form")
+    return "; ".join(why)
+
+
+class _TakenNames:
+    """Which paths are files and folders already, as file systems see it that ignore case and Unicode forms."""
+
+    def __init__(self) -> None:
+        self._spelling: dict[str, str] = {}
+        """Folded path -> as it is spelt; folders end in a slash."""
+        self._next_number: dict[str, int] = {}
+
+    def claim(self, path: PurePosixPath) -> str:
+        """The path, or one that is still free: in folders as they are spelt already, and with a number if need be."""
+        parent = ""
+        for part in path.parts[:-1]:
+            parent = self._claim_part(parent, part, end="/")
+        return self._claim_part(parent, path.name, end="")
+
+    def _claim_part(self, parent: str, name: str, *, end: str) -> str:
+        wanted = _fold(parent + name)
+        candidate = parent + name + end
+        while (there := self._spelling.get(_fold(candidate.rstrip("/")))) is not None:
+            if end and there.endswith("/"):
+                return there
+            number = self._next_number.get(wanted, 2)
+            self._next_number[wanted] = number + 1
+            stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+            short = stem.encode()[: MAX_NAME_BYTES - 40].decode(errors="ignore")
+            candidate = f"{parent}{short} ({number}){suffix[:20]}{end}"
+        self._spelling[_fold(candidate.rstrip("/"))] = candidate
+        return candidate
+
+
+def _fold(path: str) -> str:
+    return unicodedata.normalize("NFC", path.casefold())
+
+
+def _require_images(archive: str, files: list[str], odd: list[OddEntry]) -> None:
+    if not files and odd:
+        raise DataError(
+            f"the archive {archive} holds nothing that can be unpacked: of {len(odd):,} entries, the first is "
+            f"{odd[0].name!r} ({odd[0].why}); pack the images themselves, under relative names"
+        )
     if not files:
         raise DataError(f"the archive {archive} holds no file; name one with a folder of images for each class")
     if all(name.lower().endswith(ARCHIVE_SUFFIXES) for name in files):

@@ -48,11 +48,12 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerows(rows)
 
 
-def read_rows(path: Path, columns: Sequence[str], *, stage: str) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: Sequence[str], *, stage: str, may_be_empty: bool = False) -> list[dict[str, str]]:
     """Read what `write_rows` wrote: for each row the text of each column.
 
     Raises:
-        DataError: the file, which `stage` writes, is missing, is no CSV, lacks one of `columns`, or has no rows.
+        DataError: the file, which `stage` writes, is missing, is no CSV, lacks one of `columns`, or has no rows (unless
+            it may be empty).
     """
     try:
         with _require_file(path, stage).open(encoding="utf-8", newline="") as file:
@@ -63,7 +64,7 @@ def read_rows(path: Path, columns: Sequence[str], *, stage: str) -> list[dict[st
             rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a CSV file ({error}); delete it and run `dvc repro`") from None
-    if not rows:
+    if not rows and not may_be_empty:
         raise DataError(f"{path} has no rows; delete it and run `dvc repro`")
     return rows
 

@@ -3,7 +3,7 @@
     python stages/unzip.py
 
 Reads data/raw/archive.
-Writes data/images/, which DVC leaves alone, and data/images.sha256, which it watches.
+Writes data/images/, which DVC leaves alone, data/images.sha256, which it watches, and data/images.odd.csv.
 """
 
 import sys
@@ -11,6 +11,8 @@ import sys
 from thaw import paths
 from thaw.errors import exit_code
 from thaw.ingest.checksums import write_checksums
+from thaw.ingest.odd_entries import write_odd_entries
+from thaw.ingest.sources import name_source
 from thaw.ingest.unpack import unpack_archive
 from thaw.params import load_params
 
@@ -18,7 +20,9 @@ from thaw.params import load_params
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=params.unzip)
+    name = name_source(params.data)
+    odd = unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=params.unzip, name=name)
+    write_odd_entries(paths.ODD_ENTRIES, odd)
     write_checksums(paths.IMAGES_FOLDER, paths.CHECKSUMS)
 
 

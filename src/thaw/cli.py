@@ -5,8 +5,10 @@ import signal
 import sys
 from pathlib import Path
 
-from thaw.errors import ConfigError, exit_code
+from thaw.errors import ConfigError, DataError, exit_code
 
+LAYOUTS = ("auto", "folders", "split_folders", "csv", "prefix")
+"""What `data.layout` may be; a test compares."""
 _COLUMNS = """\
 parameters count the classifier too, which the pipeline replaces. weights: bundled (in a Python package), cached
 (downloaded before), download (from the library's server when they are needed), none.
@@ -37,6 +39,13 @@ def main() -> None:
         help="a .zip or .tar.gz with one folder a class, named as in training",
     )
     evaluate.set_defaults(command=_evaluate)
+    inspect = commands.add_parser("inspect", help="what the pipeline would make of a folder or an archive of images")
+    inspect.add_argument("path", type=Path, help="a folder, .zip, .tar or .tar.gz (.bz2, .xz)")
+    inspect.add_argument("--layout", choices=LAYOUTS, help="instead of data.layout in params.yaml")
+    inspect.add_argument("--classes", nargs="+", metavar="CLASS", help="instead of data.classes")
+    inspect.add_argument("--labels", metavar="CSV", help="instead of data.labels")
+    inspect.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    inspect.set_defaults(command=_inspect)
     sync = commands.add_parser("sync", help="make MLflow show all runs that DVC's outputs hold")
     sync.set_defaults(command=_sync)
     backbones = commands.add_parser("backbones", help="list the networks that backbone.name can be")
@@ -86,6 +95,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             f"{score.correct / score.images:.1%} (95 % interval {100 * low:.1f} to {100 * high:.1f})",
             flush=True,
         )
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from thaw.data.inspection import format_inspection, inspect_images
+    from thaw.params import LayoutParams, load_params
+
+    params = load_params()
+    layout = LayoutParams(
+        layout=arguments.layout or params.data.layout,
+        classes=arguments.classes or params.data.classes,
+        labels=arguments.labels or params.data.labels,
+    )
+    found = inspect_images(arguments.path, unzip=params.unzip, clean=params.clean, layout=layout)
+    print(found.model_dump_json(indent=2) if arguments.json else format_inspection(found), flush=True)
+    if found.problem:
+        raise DataError(found.problem)
 
 
 def _sync(_: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 NO_FILE = "data/none"
 """The value of a parameter for "no file". It does exist, since DVC can only watch a file that does."""
 TEST_FOLDER_IF_ANY = "auto"
-"""The value of `split.test_folder` for "the folder `test`, if the archive has one"."""
+"""The value of `split.test_folder` for "the test split that the archive gives, if it does"."""
 
 
 def _integer_as_float(value: Any) -> Any:
@@ -84,8 +84,10 @@ class LayoutParams(_Section):
     """How labels are read from the files of an archive; each source of images has these keys."""
 
     layout: LayoutKind = "auto"
-    classes: Annotated[list[ClassName], Field(min_length=2)] | None = None
+    classes: Annotated[list[ClassName], Field(min_length=1)] | None = None
+    """Their names; None finds them."""
     labels: str = NO_FILE
+    """A table of labels beside the archive."""
 
     @property
     def table(self) -> Path | None:
@@ -244,11 +246,6 @@ class SplitParams(_Section):
     def listed(self) -> Path | None:
         """The file that `test_list` names, or None."""
         return None if self.test_list == NO_FILE else Path(self.test_list)
-
-    @property
-    def folder(self) -> str | None:
-        """The name of the folder of test images; with `auto` there need not be one."""
-        return "test" if self.test_folder == TEST_FOLDER_IF_ANY else self.test_folder
 
     @model_validator(mode="after")
     def _names_one_test_split(self) -> "SplitParams":
@@ -657,7 +654,7 @@ def _list_knobs(section: type[_Section], *path: str) -> Iterator[tuple[str, ...]
 
 def _hint(place: tuple[str | int, ...], detail: Any) -> str:
     """How to write what YAML took for something else: the number 1e-3, or a file that is not there."""
-    if place in (("data", "path"), ("split", "test_list")) and detail["input"] is None:
+    if place in (("data", "path"), ("data", "labels"), ("split", "test_list")) and detail["input"] is None:
         return f"; write {NO_FILE} for none"
     if detail["type"] != "float_type" or not isinstance(detail["input"], str):
         return ""

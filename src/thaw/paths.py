@@ -10,6 +10,7 @@ from thaw.params import Params
 ARCHIVE = Path("data/raw/archive")
 IMAGES_FOLDER = Path("data/images")
 CHECKSUMS = Path("data/images.sha256")
+ODD_ENTRIES = Path("data/images.odd.csv")
 MANIFEST = Path("data/clean/manifest.csv")
 IMAGES = Path("data/clean/images.zip")
 DROPPED = Path("data/clean/dropped.zip")
@@ -26,8 +27,8 @@ COMPARISON_JSON = Path("reports/comparison.json")
 SUMMARY = Path("reports/summary.json")
 
 OUTPUTS = (
-    CODE_LISTS, ARCHIVE, CHECKSUMS, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST, LEARNING_CURVE,
-    LABEL_ISSUES,
+    CODE_LISTS, ARCHIVE, CHECKSUMS, ODD_ENTRIES, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST,
+    LEARNING_CURVE, LABEL_ISSUES,
     COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, SUMMARY, FIGURES,
 )  # fmt: skip
 """All that DVC watches, but for what belongs to a cell."""

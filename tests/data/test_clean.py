@@ -22,7 +22,8 @@ from thaw.data.image_zip import ImageZip
 from thaw.data.known_archives import KNOWN_ARCHIVES, KnownArchive
 from thaw.data.manifest import DAMAGED_SCAN, Reason, Row, read_manifest
 from thaw.errors import DataError
-from thaw.params import CleanParams
+from thaw.ingest.odd_entries import OddEntry
+from thaw.params import CleanParams, LayoutParams
 
 PARAMS = CleanParams(side_px=64, min_side_px=16, max_pixels=1_000_000, max_hamming_distance=6)
 
@@ -46,9 +47,14 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def clean(folder: Path, out: Path, params: CleanParams = PARAMS) -> dict[str, Row]:
+def clean(folder: Path, out: Path, params: CleanParams = PARAMS, **options: Any) -> dict[str, Row]:
     clean_images(
-        folder, params=params, manifest=out / "manifest.csv", images=out / "images.zip", dropped=out / "dropped.zip"
+        folder,
+        params=params,
+        manifest=out / "manifest.csv",
+        images=out / "images.zip",
+        dropped=out / "dropped.zip",
+        **options,
     )
     return {row.path: row for row in read_manifest(out / "manifest.csv")}
 
@@ -283,14 +289,88 @@ def test_one_class_may_lie_in_many_folders(tmp_path: Path) -> None:
     }
 
 
+def test_unlabelled_test_images_are_left_aside_and_seen(tmp_path: Path) -> None:
+    names = ["train/Cat/1.jpg", "train/Dog/1.jpg", "test/1.jpg", "test/2.jpg"]
+    files = {name: encoded(image(seed)) for seed, name in enumerate(names)} | {"test/cut.jpg": b""}
+    rows = clean(write_files(tmp_path / "in", files), tmp_path)
+    assert {path: (row.label, row.split, row.kept, row.reason) for path, row in rows.items()} == {
+        "test/1.jpg": ("", "test", False, Reason.NO_LABEL),
+        "test/2.jpg": ("", "test", False, Reason.NO_LABEL),
+        "test/cut.jpg": ("", "test", False, Reason.NO_CLASS),
+        "train/Cat/1.jpg": ("Cat", "train", True, ""),
+        "train/Dog/1.jpg": ("Dog", "train", True, ""),
+    }
+    with ImageZip(tmp_path / "dropped.zip") as dropped:
+        assert dropped.paths == ["test/1.jpg", "test/2.jpg"]
+
+
+@pytest.mark.parametrize("place", ["in", "beside"])
+def test_labels_from_a_table(tmp_path: Path, place: str) -> None:
+    files = {f"images/{i}.jpg": encoded(image(i)) for i in range(5)} | {"images/5.jpg": b""}
+    text = "image,label\n" + "".join(f"{i},{'cat' if i % 2 else 'dog'}\n" for i in (0, 1, 2, 3, 5))
+    folder = write_files(tmp_path / "in", files)
+    (tmp_path / place / "labels.csv").parent.mkdir(exist_ok=True)
+    (tmp_path / place / "labels.csv").write_text(text, encoding="utf-8")
+    layout = LayoutParams(labels=str(tmp_path / "beside" / "labels.csv")) if place == "beside" else LayoutParams()
+    rows = clean(folder, tmp_path, layout=layout)
+    assert [(row.label, row.reason) for path, row in rows.items() if path.endswith(".jpg")] == [
+        ("dog", ""), ("cat", ""), ("dog", ""), ("cat", ""), ("", Reason.NO_LABEL), ("cat", Reason.EMPTY),
+    ]  # fmt: skip
+    source = "labels.csv" if place == "in" else str(tmp_path / "beside" / "labels.csv")
+    assert {row.label_source for row in rows.values() if row.kept} == {source}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, r"labels\.csv cannot be read \(No such file or directory\)"),
+        ("a,b\n1,2", r"labels\.csv needs a column with names of files that are there"),
+    ],
+)
+def test_a_table_of_labels_that_is_none_is_one_sentence(tmp_path: Path, text: str | None, complaint: str) -> None:
+    folder = write_files(tmp_path / "in", {f"{i}.jpg": encoded(image(i)) for i in range(3, 6)})
+    if text is not None:
+        (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=f"data\\.labels: .*{complaint}"):
+        clean(folder, tmp_path, layout=LayoutParams(labels=str(tmp_path / "labels.csv")))
+
+
+def test_two_readings_stop_and_name_the_archive_as_the_user_does(tmp_path: Path) -> None:
+    names = ["home/Cat/1.jpg", "home/Dog/1.jpg", "zoo/Cat/1.jpg", "zoo/Dog/1.jpg"]
+    folder = write_files(tmp_path / "in", {name: encoded(image(seed)) for seed, name in enumerate(names)})
+    with pytest.raises(DataError, match=r"^my\.zip can be read as 2 classes \(home 2, zoo 2\) or as"):
+        clean(folder, tmp_path, name="my.zip")
+    rows = clean(folder, tmp_path, layout=LayoutParams(classes=["Cat", "Dog"]))
+    assert [row.label for row in rows.values()] == ["Cat", "Dog", "Cat", "Dog"]
+
+
+def test_odd_entries_are_rows_and_notes(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "in", {"a/1.jpg": encoded(image(0)), "b/1.jpg": encoded(image(1))})
+    odd = [
+        OddEntry(name="a\u00e4/1.jpg", path="a/1.jpg", why="a name that is not UTF-8"),
+        OddEntry(name="../x.jpg", path="", why="leads out"),
+        OddEntry(name="b/1.jpg", path="", why="a hard link, not a file"),
+        OddEntry(name="b/Thumbs.db", path="", why="a hard link, not a file"),
+        OddEntry(name="gone", path="gone", why="it was converted"),
+    ]
+    rows = clean(folder, tmp_path, odd=odd)
+    assert {path: (row.kept, row.reason, row.note) for path, row in rows.items()} == {
+        "../x.jpg": (False, Reason.REFUSED, "leads out"),
+        "a/1.jpg": (True, "", "'a\u00e4/1.jpg' in the archive: a name that is not UTF-8"),
+        "b/1.jpg": (True, "", ""),
+        "b/1.jpg (2)": (False, Reason.REFUSED, "a hard link, not a file"),
+        "b/Thumbs.db": (False, Reason.SYSTEM_FILE, "a hard link, not a file"),
+    }
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"in holds no sound image in a class folder \(0 files seen\)"),
-        ({"a/1.jpg": b"", "b/1.jpg": b"x"}, r"no sound image in a class folder \(2 files seen\)"),
-        ({"1.jpg": encoded(image(0)), "2.jpg": encoded(image(1))}, "no sound image in a class folder"),
+        ({}, r"in leaves no sound image with a class \(dropped: no file\): say in data\.layout"),
+        ({"a/1.jpg": b"", "b/1.jpg": b"x"}, r"no sound image with a class \(dropped: 2 not in a class folder\)"),
+        ({"1.jpg": encoded(image(0)), "2.jpg": encoded(image(1))}, "no sound image with a class"),
         ({"a/1.jpg": encoded(image(0)), "b/1.jpg": b""}, "sound images of one class only, 'a'"),
-        ({"a/1.jpg": encoded(image(0)), "b/1.jpg": encoded(image(0))}, "no sound image"),
+        ({"a/1.jpg": encoded(image(0)), "b/1.jpg": encoded(image(0))}, r"\(dropped: 2 label conflict\)"),
         ({"a/1\n.jpg": encoded(image(0))}, r"control characters or is not UTF-8, 'a/1\\n.jpg': rename it"),
     ],
 )

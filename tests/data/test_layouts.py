@@ -190,7 +190,8 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     ),
     "splits, and something else": (
         images("train/Cat", "train/Dog", "test/Cat", "more/Cat"),
-        r"2 classes \(Cat 6, Dog 3\) or as 2 classes \(Cat 9, Dog 3\): set data\.layout: split_folders .*, data\.layout: folders",
+        r"2 classes \(Cat 6, Dog 3\) or as 2 classes \(Cat 9, Dog 3\): set data\.layout: split_folders for the former, "
+        r"data\.layout: folders for the latter",
     ),
     "a folder of classes beside another": (
         images("images/Cat", "images/Dog", "masks"),

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.data.decode import Fault
-from thaw.data.manifest import COLUMNS, EXPLANATIONS, Reason, Row, read_manifest, summarise, write_manifest
+from thaw.data.manifest import (
+    COLUMNS,
+    EXPLANATIONS,
+    Reason,
+    Row,
+    describe_images,
+    read_manifest,
+    summarise,
+    write_manifest,
+)
 from thaw.errors import DataError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
@@ -47,8 +56,8 @@ def test_the_columns_are_those_that_the_other_stages_read(tmp_path: Path) -> Non
     write_manifest(tmp_path / "m.csv", [Row(path="a/é.jpg", label="a", bytes=3, sha256="0", kept=True)])
     assert (tmp_path / "m.csv").read_bytes().decode() == (
         "path,label,bytes,sha256,width_px,height_px,mode,format,exif_orientation,kept,reason,damage,pixels_sha256,"
-        "duplicate_group,duplicate_kind\n"
-        "a/é.jpg,a,3,0,,,,,,true,,,,,\n"
+        "duplicate_group,duplicate_kind,label_source,split,note\n"
+        "a/é.jpg,a,3,0,,,,,,true,,,,,,,,\n"
     )
 
 
@@ -81,3 +90,35 @@ def test_a_summary_counts_what_was_kept_and_why_the_rest_was_not() -> None:
         "kept 3 of 6 files, 1 groups of duplicates among them; dropped: 1 broken, 2 empty file "
         "(data/clean/manifest.csv says which)"
     )
+
+
+def test_what_was_understood_is_one_line() -> None:
+    def row(path: str, label: str, *, split: str = "", reason: str = "", note: str = "") -> Row:
+        width = None if reason == Reason.REFUSED else 9
+        return Row(
+            path=path,
+            label=label,
+            bytes=1,
+            sha256="",
+            kept=not reason,
+            reason=reason,
+            split=split,
+            note=note,
+            label_source="folder" if label else "",
+            width_px=width,
+        )
+
+    kept = [row(f"train/{label}/{i}.jpg", label, split="train") for label in ("Dog", "Cat") for i in range(600)]
+    assert describe_images(kept) == "1,200 images in 2 classes (Cat 600, Dog 600), split drawn"
+    given = [row("val/Cat/1.jpg", "Cat", split="val"), row("test/Dog/1.jpg", "Dog", split="test")]
+    assert describe_images(kept + given).endswith("(Cat 601, Dog 601), val and test given")
+    assert describe_images(kept + given, given=()).endswith(", split drawn")
+    aside = [row(f"test/{i}.jpg", "", split="test", reason=Reason.NO_LABEL) for i in range(12)]
+    aside += [row("cover.jpg", "", reason=Reason.NO_CLASS), row("/x", "", reason=Reason.REFUSED, note="a link")]
+    assert describe_images(kept + aside).endswith(
+        ", split drawn; 12 unlabelled in test/ left aside; 1 image beside the class folders left aside; "
+        "1 entry of the archive refused"
+    )
+    many = [row(f"{i}/{i}.jpg", f"class{i:02}") for i in range(30)]
+    assert describe_images(many).startswith("30 images in 30 classes (class00 1, ")
+    assert "class11 1, ...)" in describe_images(many)

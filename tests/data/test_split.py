@@ -4,8 +4,10 @@ Run with `pytest tests/data/test_split.py`.
 """
 
 import csv
+import dataclasses
 import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from thaw.params import NO_FILE, TEST_FOLDER_IF_ANY, SplitParams
 PARAMS = SplitParams(val_fraction=0.2, test_fraction=0.3, seed=0, val="per_seed", test_list=NO_FILE, test_folder=None)
 
 
-def row(path: str, *, group: str = "", kept: bool = True, content: str | None = None) -> Row:
+def row(path: str, *, group: str = "", kept: bool = True, content: str | None = None, given: str = "") -> Row:
     return Row(
         path=path,
         label=Path(path).parent.name,
@@ -31,11 +33,12 @@ def row(path: str, *, group: str = "", kept: bool = True, content: str | None = 
         reason="" if kept else Reason.TRUNCATED,
         pixels_sha256=hashlib.sha256((content or path).encode()).hexdigest(),
         duplicate_group=group,
+        split=given,
     )
 
 
-def rows_of(count: int = 60, *, prefix: str = "") -> list[Row]:
-    return [row(f"{prefix}{label}/{i}.jpg") for label in ("Cat", "Dog") for i in range(count)]
+def rows_of(count: int = 60, *, prefix: str = "", given: str = "") -> list[Row]:
+    return [row(f"{prefix}{label}/{i}.jpg", given=given) for label in ("Cat", "Dog") for i in range(count)]
 
 
 def split(folder: Path, rows: list[Row], params: SplitParams = PARAMS) -> dict[str, str]:
@@ -48,10 +51,10 @@ def split(folder: Path, rows: list[Row], params: SplitParams = PARAMS) -> dict[s
 def test_the_file_is_the_same_everywhere(tmp_path: Path) -> None:
     split(tmp_path, [*rows_of(30), row("Dog/cut.jpg", kept=False)])
     text = (tmp_path / "splits.csv").read_bytes()
-    assert text.startswith(b"path,label,split,group\nCat/0.jpg,Cat,train,3536eb1d43bf")
+    assert text.startswith(b"path,label,split,group,given\nCat/0.jpg,Cat,train,3536eb1d43bf")
     assert text.count(b"\n") == 61
     # A golden value, without the groups: a change of it would reshuffle everybody's data.
-    drawn = b"".join(line.rpartition(b",")[0] + b"\n" for line in text.splitlines())
+    drawn = b"".join(line.rsplit(b",", 2)[0] + b"\n" for line in text.splitlines())
     assert hashlib.sha256(drawn).hexdigest() == "d7610932e91da29aa4e2fea6fa168f8345d027feac33698f69dde2a589db9210"
 
 
@@ -181,14 +184,55 @@ def test_a_list_of_the_images_that_would_have_been_drawn_leaves_val_its_share(tm
     assert 0.1 < list(splits.values()).count("val") / (len(rows) - len(drawn)) < 0.3
 
 
-def test_the_folder_test_is_the_test_split_if_there_is_one(tmp_path: Path) -> None:
-    auto = PARAMS.model_copy(update={"test_folder": TEST_FOLDER_IF_ANY})
-    given = rows_of(prefix="set/train/") + rows_of(5, prefix="set/test/")
-    assert split(tmp_path, given, auto) == split(tmp_path, given, PARAMS.model_copy(update={"test_folder": "test"}))
-    assert split(tmp_path, rows_of(), auto) == split(tmp_path, rows_of())
-    # An archive that is called so, and has nothing else.
-    within = rows_of(prefix="test/")
-    assert split(tmp_path, within, auto) == split(tmp_path, within)
+AUTO = PARAMS.model_copy(update={"test_folder": TEST_FOLDER_IF_ANY})
+
+
+def test_a_test_split_that_the_archive_gives_is_taken(tmp_path: Path) -> None:
+    given = rows_of(prefix="set/train/", given="train") + rows_of(5, prefix="set/test/", given="test")
+    splits = split(tmp_path, given, AUTO)
+    assert splits == split(tmp_path, given, PARAMS.model_copy(update={"test_folder": "test"}))
+    assert read_splits(tmp_path / "splits.csv").given == {"test"}
+    assert split(tmp_path, rows_of(), AUTO) == split(tmp_path, rows_of())
+    # All is pooled where a person says so.
+    assert Counter(split(tmp_path, given).values())["test"] > 20
+    assert read_splits(tmp_path / "splits.csv").given == set()
+
+
+def test_a_val_split_that_the_archive_gives_is_taken(tmp_path: Path) -> None:
+    rows = rows_of(prefix="train/", given="train") + rows_of(9, prefix="val/", given="val")
+    splits = split(tmp_path, rows, AUTO)
+    assert {path for path, value in splits.items() if value == "val"} == {one.path for one in rows[120:]}
+    assert 0.2 < Counter(splits.values())["test"] / 120 < 0.4  # what is not given is drawn
+    assert read_splits(tmp_path / "splits.csv").given == {"val"}
+    rows += rows_of(5, prefix="test/", given="test")
+    assert Counter(split(tmp_path, rows, AUTO).values()) == {"train": 120, "val": 18, "test": 10}
+    assert read_splits(tmp_path / "splits.csv").given == {"val", "test"}
+    listed = tmp_path / "list.txt"
+    listed.write_text("train/Cat/1.jpg\ntrain/Dog/1.jpg", encoding="utf-8")
+    by_list = split(tmp_path, rows, AUTO.model_copy(update={"test_list": str(listed)}))
+    assert Counter(by_list.values()) == {"train": 128, "val": 18, "test": 2}
+
+
+def test_copies_of_given_images_are_in_no_other_split(tmp_path: Path) -> None:
+    rows = rows_of(prefix="train/", given="train") + rows_of(9, prefix="val/", given="val")
+    rows += rows_of(9, prefix="test/", given="test")
+    group = rows[0].path
+    copies = {one.path: one for one in (rows[0], rows[120], rows[138])}
+    rows = [dataclasses.replace(one, duplicate_group=group) if one.path in copies else one for one in rows]
+    splits = split(tmp_path, rows, AUTO)
+    assert [splits.get(path) for path in copies] == [None, None, "test"]
+
+
+def test_a_given_split_that_lacks_a_class_says_what_to_do(tmp_path: Path) -> None:
+    rows = [*rows_of(prefix="train/", given="train"), row("val/Cat/1.jpg", given="val")]
+    with pytest.raises(DataError, match=r"the val split has none .*'Dog': put some below the folder of val images, or"):
+        split(tmp_path, rows, AUTO)
+
+
+def test_a_class_of_copies_is_named_as_what_it_is(tmp_path: Path) -> None:
+    copies = [row(f"Emu/{i}.jpg", group="Emu/0.jpg") for i in range(30)]
+    with pytest.raises(DataError, match=r"the 30 images of class 'Emu', which are copies of 1 image: add other"):
+        split(tmp_path, rows_of() + copies)
 
 
 def test_a_class_of_the_name_of_the_test_folder_is_no_test_folder(tmp_path: Path) -> None:

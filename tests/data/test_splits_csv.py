@@ -35,7 +35,19 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     table = read_splits(tmp_path / "splits.csv")
     assert list(zip(table.paths, table.labels, table.splits, table.groups, strict=True)) == ROWS
     assert table.classes == ("Cat", "Dog")
+    assert table.given == set()
     assert summarise_splits(tmp_path / "splits.csv").startswith("1 train, 1 val, 2 test (")
+
+
+def test_a_given_val_is_the_same_for_all_seeds(tmp_path: Path) -> None:
+    rows = [(f"{label}/{i}.jpg", label, "val" if i < 4 else "train", f"{i}") for label in ("a", "b") for i in range(20)]
+    write_splits(tmp_path / "splits.csv", rows, given={"val"})
+    table = read_splits(tmp_path / "splits.csv")
+    assert table.given == {"val"}
+    assert redraw_val(table, seed=1) == table
+    write_splits(tmp_path / "splits.csv", rows, given={"test"})
+    table = read_splits(tmp_path / "splits.csv")
+    assert redraw_val(table, seed=1) != table
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
@@ -47,8 +59,8 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("path,label,split\na,b,train\n", "has no column 'group'; delete it and run `dvc repro`"),
-        ("path,label,split,group\n", "has no rows"),
-        ("path,label,split,group\na,b,dev,a\n", ": 'dev' is not a split; expected one of train, val, test"),
+        ("path,label,split,group,given\n", "has no rows"),
+        ("path,label,split,group,given\na,b,dev,a,false\n", ": 'dev' is not a split; expected one of train, val, test"),
     ],
 )
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str, complaint: str) -> None:

@@ -17,7 +17,7 @@ from conftest import load_source
 from loopback import Server, serve_file, serving
 from thaw.errors import DataError
 from thaw.ingest import download
-from thaw.ingest.sources import check_source, fetch_archive
+from thaw.ingest.sources import check_source, fetch_archive, name_source
 from thaw.params import (
     NO_FILE,
     Cifar10Source,
@@ -136,8 +136,57 @@ def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
     assert sentence == f"the archive {tmp_path}/gone.zip does not exist; correct data.path in params.yaml"
 
 
-def test_a_folder_is_no_archive(tmp_path: Path) -> None:
-    assert f"{tmp_path} is not a file" in refusal(tmp_path, FileSource(path=str(tmp_path)))
+def test_a_folder_becomes_a_tar(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    for name in ("Cat/2.jpg", "Cat/1.jpg", "Dog/ä.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    (folder / "Dog/link.jpg").symlink_to(folder / "Cat/1.jpg")
+    (folder / "Dog/gone.jpg").symlink_to(folder / "gone")
+    source = FileSource(path=str(folder))
+    check_source(source)
+    packed = fetch(tmp_path, source)
+    (folder / "Cat/1.jpg").touch()
+    assert fetch(tmp_path, source) == packed  # whenever the files were written
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as package:
+        files = [info.name for info in package if info.isreg()]
+        contents = {name: file.read() for name in files if (file := package.extractfile(name)) is not None}
+        assert package.getmember("Dog/gone.jpg").issym()
+    assert contents == {
+        "Cat/1.jpg": b"Cat/1.jpg",
+        "Cat/2.jpg": b"Cat/2.jpg",
+        "Dog/ä.jpg": "Dog/ä.jpg".encode(),
+        "Dog/link.jpg": b"Cat/1.jpg",
+    }
+
+
+def test_a_folder_without_files_or_with_the_project_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no file" in refusal(tmp_path, FileSource(path=str(tmp_path / "empty")))
+    assert "holds this project itself" in refusal(tmp_path, FileSource(path=str(tmp_path)))
+    with pytest.raises(DataError, match="holds no file"):
+        check_source(FileSource(path=str(tmp_path / "empty")))
+
+
+def test_an_encrypted_archive_is_found_before_any_stage_starts(tmp_path: Path) -> None:
+    packed = bytearray(ZIP)
+    packed[packed.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "mine.zip").write_bytes(packed)
+    with pytest.raises(DataError, match=r"mine\.zip is encrypted"):
+        check_source(FileSource(path=str(tmp_path / "mine.zip")))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (SampleSource(), "sample"),
+        (FileSource(path="../my.zip"), "../my.zip"),
+        (at("https://example.org/my.zip?token=secret"), "https://example.org/my.zip"),
+        (cifar10_on_disk("cifar.tar.gz"), "cifar.tar.gz"),
+    ],
+)
+def test_messages_name_an_archive_as_the_user_knows_it(data: DataParams, name: str) -> None:
+    assert name_source(data) == name
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TypeVar
 
 import numpy as np
@@ -20,14 +19,16 @@ from thaw.data.decode import Pixels, UndecodableError, decode_image
 from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
 from thaw.data.image_zip import encode_for_storage, write_images
 from thaw.data.known_archives import require_known_counts
+from thaw.data.labels_csv import LabelTable, read_label_tables
+from thaw.data.layouts import Place, is_system_file, read_layout
 from thaw.data.manifest import DAMAGED_SCAN, Reason, Row, write_manifest
 from thaw.errors import DataError
 from thaw.ingest.checksums import list_files, read_file
-from thaw.params import CleanParams
+from thaw.ingest.odd_entries import OddEntry
+from thaw.params import AS_FOUND, CleanParams, LayoutParams
 from thaw.utils.atomic import new_file
 from thaw.utils.progress import progress
 
-SYSTEM_FILES = {"Thumbs.db", ".DS_Store", "desktop.ini"}
 AHEAD_PER_THREAD = 4
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,7 +39,7 @@ class _Inspection:
     """What one look at one file found out."""
 
     row: Row
-    """As if the file lay in a class folder, and had no duplicates."""
+    """As if the file had a label, and no duplicates."""
     stored: bytes = b""
     """What images.zip or dropped.zip gets; empty if the file does not decode."""
     perceptual_hash: int = 0
@@ -53,54 +54,83 @@ def clean_images(
     images: Path,
     dropped: Path,
     archive_sha256: str = "",
+    layout: LayoutParams = AS_FOUND,
+    odd: Sequence[OddEntry] = (),
+    name: str | None = None,
 ) -> None:
     """Decode every file under `folder`.
 
     Writes the manifest, `images` with the images to keep, and `dropped`.
 
-    A class folder is one that directly holds a file that decodes; its name is the class, at whatever depth it lies
-    (train/Cat and test/Cat are one class). images.zip holds upright RGB images with a short side of at most
-    `params.side_px`, under their paths in the manifest, sorted, stored without compression, and the same byte for
-    byte in every run: a plain JPEG or PNG that is small enough as it is, other lossless images as PNG if they
+    Which class a file belongs to, `thaw.data.layouts` says. images.zip holds upright RGB images with a short side of
+    at most `params.side_px`, under their paths in the manifest, sorted, stored without compression, and the same byte
+    for byte in every run: a plain JPEG or PNG that is small enough as it is, other lossless images as PNG if they
     need not shrink, and all else as JPEG of quality 95 without chroma subsampling. dropped.zip holds, in the same form,
     the images that decode but are dropped (too small, say, or under two labels), so that people can look at them.
 
     `archive_sha256` is the hash of the archive that the folder came from: if something is known of that archive, it
-    must be found. Empty: nothing is known.
+    must be found. Empty: nothing is known. `layout` overrules what is found of the layout; `odd` are the entries that
+    were not unpacked as they stand in the archive, which messages call `name`.
 
     Raises:
-        DataError: fewer than two classes would be left, a file cannot be read, or a known archive holds what it should
-            not. Nothing is written then.
+        DataError: the layout can be read in two ways, fewer than two classes would be left, a file cannot be read, or
+            a known archive holds what it should not. Nothing is written then.
     """
-    paths = list_files(folder)
-    with ExitStack() as stack:
-        # Which images are kept is known once all are compared; until then they wait in a file without a name.
-        images.parent.mkdir(parents=True, exist_ok=True)
-        spool = stack.enter_context(tempfile.TemporaryFile(dir=images.parent))
-        bar = stack.enter_context(progress("clean", total=len(paths), unit="files"))
-        rows: list[Row] = []
-        ends: list[int] = []
-        hashes = np.zeros(len(paths), dtype=np.uint64)
-        thumbnails = np.zeros((len(paths), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), dtype=np.uint8)
-        for i, seen in enumerate(_in_order(lambda path: _inspect(folder, path, params), paths)):
-            rows.append(seen.row)
-            spool.write(seen.stored)
-            ends.append(spool.tell())
-            hashes[i] = seen.perceptual_hash
-            if seen.thumbnail is not None:
-                thumbnails[i] = seen.thumbnail
-            bar.update()
-        rows = _drop_outside_classes(rows)
-        rows = _group_duplicates(
-            rows, hashes=hashes, thumbnails=thumbnails, max_hamming_distance=params.max_hamming_distance
-        )
-        _require_two_classes(rows, folder)
+    name = name or str(folder)
+    images.parent.mkdir(parents=True, exist_ok=True)
+    # Which images are kept is known once all are compared; until then they wait in a file without a name.
+    with tempfile.TemporaryFile(dir=images.parent) as spool:
+        rows, ends = judge_files(folder, params=params, layout=layout, odd=odd, name=name, spool=spool)
+        require_two_classes(rows, name)
         require_known_counts(rows, archive_sha256=archive_sha256)
         with new_file(dropped) as temporary:
             write_images(temporary, _stored_images(rows, kept=False, spool=spool, ends=ends))
         with new_file(images) as temporary:
             write_images(temporary, _stored_images(rows, kept=True, spool=spool, ends=ends))
         write_manifest(manifest, rows)
+
+
+def judge_files(
+    folder: Path,
+    *,
+    params: CleanParams,
+    layout: LayoutParams,
+    odd: Sequence[OddEntry],
+    name: str,
+    spool: IO[bytes] | None,
+) -> tuple[list[Row], list[int]]:
+    """Say of each file under `folder` what it is, and whether it is kept.
+
+    Writes the images in their stored form to `spool`, one after the other, unless it is None.
+
+    Returns:
+        The manifest's rows: those of the files, sorted by path, and then those of the entries that were refused; and
+        for each of the former where its image ends in the spool.
+
+    Raises:
+        DataError: the layout can be read in two ways, or a file cannot be read.
+    """
+    paths = list_files(folder)
+    rows: list[Row] = []
+    ends: list[int] = []
+    hashes = np.zeros(len(paths), dtype=np.uint64)
+    thumbnails = np.zeros((len(paths), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), dtype=np.uint8)
+    with progress("clean", total=len(paths), unit="files") as bar:
+        looks = _in_order(lambda path: _inspect(folder, path, params, store=spool is not None), paths)
+        for i, seen in enumerate(looks):
+            rows.append(seen.row)
+            if spool is not None:
+                spool.write(seen.stored)
+                ends.append(spool.tell())
+            hashes[i] = seen.perceptual_hash
+            if seen.thumbnail is not None:
+                thumbnails[i] = seen.thumbnail
+            bar.update()
+    rows = _label_rows(rows, layout=layout, tables=read_label_tables(folder, paths, beside=layout.table), name=name)
+    rows = _group_duplicates(
+        rows, hashes=hashes, thumbnails=thumbnails, max_hamming_distance=params.max_hamming_distance
+    )
+    return _add_odd_entries(rows, odd), ends
 
 
 def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -124,17 +154,17 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _inspect(folder: Path, path: str, params: CleanParams) -> _Inspection:
-    """Read, decode and measure one file, and encode it for images.zip."""
+def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _Inspection:
+    """Read, decode and measure one file; encode it for images.zip if it is to be stored."""
     data = read_file(folder / path)
     row = Row(
         path=path,
-        label=PurePosixPath(path).parent.name,
+        label="",
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         kept=False,
     )
-    if _is_system_file(path):
+    if is_system_file(path):
         return _Inspection(row=dataclasses.replace(row, reason=Reason.SYSTEM_FILE))
     try:
         decoded = decode_image(data, max_pixels=params.max_pixels)
@@ -157,15 +187,10 @@ def _inspect(folder: Path, path: str, params: CleanParams) -> _Inspection:
     perceptual_hash, thumbnail = fingerprint(Image.fromarray(decoded.pixels))
     return _Inspection(
         row=row,
-        stored=encode_for_storage(decoded, data, side_px=params.side_px),
+        stored=encode_for_storage(decoded, data, side_px=params.side_px) if store else b"",
         perceptual_hash=perceptual_hash,
         thumbnail=thumbnail,
     )
-
-
-def _is_system_file(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return parts[-1] in SYSTEM_FILES or parts[-1].startswith("._") or "__MACOSX" in parts
 
 
 def _hash_pixels(pixels: Pixels) -> str:
@@ -175,20 +200,49 @@ def _hash_pixels(pixels: Pixels) -> str:
     return digest.hexdigest()
 
 
-def _drop_outside_classes(rows: list[Row]) -> list[Row]:
-    """Find the class folders; files elsewhere lose their label, and are dropped for where they lie."""
-    class_folders = {PurePosixPath(row.path).parent for row in rows if row.pixels_sha256} - {PurePosixPath()}
-    return [
-        row
-        if PurePosixPath(row.path).parent in class_folders
-        else dataclasses.replace(
-            row,
-            label="",
-            kept=False,
-            reason=Reason.SYSTEM_FILE if row.reason == Reason.SYSTEM_FILE else Reason.NO_CLASS,
-        )
-        for row in rows
-    ]
+def _label_rows(rows: list[Row], *, layout: LayoutParams, tables: Sequence[LabelTable], name: str) -> list[Row]:
+    """Give each file its class and, where there is one, its given split; drop what has no class for where it lies."""
+    places = read_layout(
+        [row.path for row in rows],
+        images={row.path for row in rows if row.pixels_sha256},
+        kind=layout.layout,
+        classes=layout.classes,
+        tables=tables,
+        name=name,
+    )
+    return [_label_row(row, places[row.path]) for row in rows]
+
+
+def _label_row(row: Row, place: Place) -> Row:
+    # That two tables contradict each other is of no interest where the image is broken.
+    reason = row.reason if place.reason == Reason.LABEL_CONFLICT and row.reason else place.reason or row.reason
+    return dataclasses.replace(
+        row,
+        label=place.label,
+        label_source=place.label_source,
+        split=place.split,
+        kept=row.kept and not place.reason,
+        reason=reason,
+    )
+
+
+def _add_odd_entries(rows: list[Row], odd: Sequence[OddEntry]) -> list[Row]:
+    """Note on each file under which name it came, and add a row for each entry that was refused."""
+    by_path = {row.path: row for row in rows}
+    refused = []
+    for entry in odd:
+        if entry.path in by_path:
+            row = by_path[entry.path]
+            by_path[entry.path] = dataclasses.replace(row, note=f"{entry.name!r} in the archive: {entry.why}")
+        elif not entry.path:
+            path, number = entry.name, 2
+            while path in by_path:
+                path, number = f"{entry.name} ({number})", number + 1
+            reason = Reason.SYSTEM_FILE if is_system_file(path) else Reason.REFUSED
+            row = Row(path=path, label="", bytes=0, sha256="", kept=False, reason=reason, note=entry.why)
+            by_path[path] = row
+            refused.append(path)
+    return [by_path[path] for path in [*(row.path for row in rows), *refused]]
 
 
 def _group_duplicates(
@@ -231,17 +285,18 @@ def _mark_group(members: list[Row]) -> list[Row]:
     ]
 
 
-def _require_two_classes(rows: list[Row], folder: Path) -> None:
+def require_two_classes(rows: Sequence[Row], name: str) -> None:
+    """Raise DataError unless images of two classes or more are kept; it says what became of the others."""
     classes = sorted({row.label for row in rows if row.kept})
+    reasons = Counter(row.reason for row in rows if not row.kept)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "no file"
+    remedy = "say in data.layout and data.labels where the labels are, or give one folder of images a class"
     if not classes:
-        raise DataError(
-            f"{folder} holds no sound image in a class folder ({len(rows):,} files seen): "
-            "give an archive with one folder of images a class"
-        )
+        raise DataError(f"{name} leaves no sound image with a class (dropped: {dropped}): {remedy}")
     if len(classes) == 1:
         raise DataError(
-            f"{folder} holds sound images of one class only, {classes[0]!r}: "
-            "give an archive with one folder of images a class, and two classes or more"
+            f"{name} leaves sound images of one class only, {classes[0]!r} (dropped: {dropped}): {remedy}, "
+            "for two classes or more"
         )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from thaw.data.labels_csv import LabelTable
-from thaw.data.manifest import Reason
+from thaw.data.manifest import Reason, list_counts
 from thaw.errors import DataError
 from thaw.params import LayoutKind
 
@@ -56,7 +56,7 @@ class Place:
     label: str = ""
     """The class; empty if there is none, or nobody knows it."""
     label_source: str = ""
-    """`folder`, `file name`, or the table that says so; empty without a label."""
+    """`folder`, `file names`, or the table that says so; empty without a label."""
     split: str = ""
     """train, val or test if that is given; empty if it is to be drawn."""
     reason: str = ""
@@ -136,7 +136,7 @@ def is_system_file(path: str) -> bool:
     *folders, name = (part.casefold() for part in PurePosixPath(path).parts)
     return (
         name in _SYSTEM_FILES
-        or any(part.startswith(".") for part in (*folders, name))
+        or any(part.startswith(".") and part != ".." for part in (*folders, name))
         or any(part in _SYSTEM_FOLDERS for part in folders)
     )
 
@@ -223,12 +223,6 @@ def _show_classes(labels: Mapping[str, str]) -> str:
     spelling = _spellings(labels)
     counts = Counter(spelling[fold_name(label)] for label in labels.values())
     return f"{len(counts):,} classes ({list_counts(counts)})"
-
-
-def list_counts(counts: Mapping[str, int], *, most: int = 12) -> str:
-    """`Cat 6,249, Dog 6,249`; of many, the first ones by name."""
-    shown = [f"{label} {count:,}" for label, count in sorted(counts.items())[:most]]
-    return ", ".join(shown + (["..."] if len(counts) > most else []))
 
 
 def _quote(label: str) -> str:
@@ -523,7 +517,7 @@ def _read_prefixes(images: Sequence[str], *, strict: bool) -> _Reading | None:
 
     def label_of(path: str) -> tuple[str, str]:
         label = _prefix_of(path, strict=strict)
-        return (label, "file name") if fold_name(label) in known else ("", "")
+        return (label, "file names") if fold_name(label) in known else ("", "")
 
     return _Reading(kind="prefix", label_of=label_of, split_folders=parts) if len(known) > 1 else None
 

@@ -1,7 +1,7 @@
 """manifest.csv -> splits.csv: which images are for training, validation and test."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from thaw.data.manifest import Row, read_manifest
@@ -22,29 +22,30 @@ def split_images(manifest: Path, destination: Path, *, params: SplitParams) -> N
     sqrt(n p (1 - p)) around n p: of 12,500 cats 3,750 +- 51 at 30 %. Every class is divided alike, so the
     split is stratified to the same precision.
 
-    With `params.test_list`, or a folder of test images (`params.test_folder`), the test split is given, and holds
-    exactly the kept images that are named: results compare with those of others. Their duplicates elsewhere are in
-    no split at all, since they would leak the test into the training. The rest is train and val,
-    `params.val_fraction` of it val.
+    Where the manifest gives a test or a val split (its folders are called so), or `params.test_list` or
+    `params.test_folder` names the test images, that split holds exactly the kept images that are named: results compare
+    with those of others. Their duplicates elsewhere are in no split at all, since they would leak the test into the
+    training. The rest is drawn: of the images that are not test, `params.val_fraction` is val; where val alone is
+    given, `params.test_fraction` of the images that are not val is test. With `params.test_folder` null, all is drawn.
 
     Raises:
         DataError: the test list or folder names what is not there, or a split lacks a class.
     """
     rows = read_manifest(manifest)
     kept = [row for row in rows if row.kept]
-    given = _find_given_test(rows, manifest, params=params)
+    given = _find_given(rows, manifest, params=params)
     splits = _assign(kept, given, params=params)
-    _require_every_class(kept, splits, params=params, given=given is not None)
+    _require_every_class(kept, splits, params=params, given=set(given.values()))
     groups = _group(kept).values()
     content = {row.path: _hash_content(members) for members in groups for row in members}
     table = [(row.path, row.label, splits[row.path], content[row.path]) for row in kept if row.path in splits]
-    write_splits(destination, table)
+    write_splits(destination, table, given=set(given.values()))
 
 
-def lie_below(paths: Iterable[str], folder: str | None) -> set[str]:
-    """Those of `paths` that lie in a class folder below a folder of that name; the rule of `split.test_folder`."""
-    # The folder that directly holds an image is its class.
-    return {path for path in paths if folder in PurePosixPath(path).parts[:-2]}
+def _lies_below(row: Row, folder: str) -> bool:
+    """Whether an image lies in a folder of that name that is not its class folder."""
+    folders = PurePosixPath(row.path).parts[:-1]
+    return folders.count(folder) > (row.label == folder)
 
 
 def draw_split(pixels_sha256: str, *, seed: int, val_fraction: float, test_fraction: float) -> str:
@@ -55,24 +56,32 @@ def draw_split(pixels_sha256: str, *, seed: int, val_fraction: float, test_fract
     return "val" if uniform < test_fraction + val_fraction else "train"
 
 
-def _assign(kept: list[Row], given: set[str] | None, *, params: SplitParams) -> dict[str, str]:
-    """The split of each path; images that are left out are missing."""
+def _assign(kept: list[Row], given: Mapping[str, str], *, params: SplitParams) -> dict[str, str]:
+    """The split of each path; images that are left out are missing. `given` has those that are test or val already."""
+    names = set(given.values())
     splits = {}
     for members in _group(kept).values():
-        if given is not None and any(row.path in given for row in members):
-            splits.update({row.path: "test" for row in members if row.path in given})
+        found = {given[row.path] for row in members if row.path in given}
+        if found:
+            # Of a group that has images of both, those of val are left out as those of train are.
+            split = "test" if "test" in found else "val"
+            splits.update({row.path: split for row in members if given.get(row.path) == split})
             continue
         content = _hash_content(members)
-        if given is not None:
-            # Another draw than `draw_split`'s: of the rest of a test split that was drawn by that one, none is left
-            # below its thresholds.
-            split = "val" if uniform_of(f"{params.seed}:val:{content}") < params.val_fraction else "train"
-        else:
-            split = draw_split(
-                content, seed=params.seed, val_fraction=params.val_fraction, test_fraction=params.test_fraction
-            )
-        splits.update({row.path: split for row in members})
+        splits.update({row.path: _draw(content, given=names, params=params) for row in members})
     return splits
+
+
+def _draw(content: str, *, given: Collection[str], params: SplitParams) -> str:
+    """The split of an image whose split is not given; those in `given` have all their images already."""
+    if "test" in given and "val" in given:
+        return "train"
+    if "test" in given:
+        # Another draw than `draw_split`'s: of the rest of a test split that was drawn by that one, none is left
+        # below its thresholds.
+        return "val" if uniform_of(f"{params.seed}:val:{content}") < params.val_fraction else "train"
+    val_fraction = 0.0 if "val" in given else params.val_fraction
+    return draw_split(content, seed=params.seed, val_fraction=val_fraction, test_fraction=params.test_fraction)
 
 
 def _group(kept: Iterable[Row]) -> dict[str, list[Row]]:
@@ -88,23 +97,26 @@ def _hash_content(members: Iterable[Row]) -> str:
     return min(row.pixels_sha256 for row in members)
 
 
-def _find_given_test(rows: list[Row], manifest: Path, *, params: SplitParams) -> set[str] | None:
-    """The paths that have to be the test split; None if it is to be drawn."""
+def _find_given(rows: list[Row], manifest: Path, *, params: SplitParams) -> dict[str, str]:
+    """The paths of kept images whose split is given -> test or val."""
+    kept = [row for row in rows if row.kept]
+    if params.test_folder is None and params.listed is None:
+        return {}
+    given = {row.path: row.split for row in kept if row.split in ("val", "test")}
+    if params.listed is None and params.test_folder == TEST_FOLDER_IF_ANY:
+        return given
+    val = {path: split for path, split in given.items() if split == "val" and params.test_folder is not None}
     if params.listed is not None:
-        return _find_listed(params.listed, rows, manifest)
-    if params.folder is None:
-        return None
-    kept = [row.path for row in rows if row.kept]
-    below = lie_below(kept, params.folder)
-    # An archive that has nothing else is called so, and is not divided.
-    if params.test_folder == TEST_FOLDER_IF_ANY and len(below) in (0, len(kept)):
-        return None
+        listed = _find_listed(params.listed, rows, manifest)
+        return val | {row.path: "test" for row in kept if row.path in listed}
+    folder = str(params.test_folder)
+    below = {row.path: "test" for row in kept if _lies_below(row, folder)}
     if not below:
         raise DataError(
-            f"split.test_folder is {params.test_folder!r}, but no kept image in {manifest} lies in a class folder "
+            f"split.test_folder is {folder!r}, but no kept image in {manifest} lies in a class folder "
             "below a folder of that name: correct it, or set it to null to draw the test split"
         )
-    return below
+    return val | below
 
 
 def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
@@ -135,22 +147,33 @@ def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
     return listed
 
 
-def _require_every_class(kept: Iterable[Row], splits: dict[str, str], *, params: SplitParams, given: bool) -> None:
+def _require_every_class(
+    kept: Iterable[Row], splits: dict[str, str], *, params: SplitParams, given: Collection[str]
+) -> None:
     counts = Counter((splits[row.path], row.label) for row in kept if row.path in splits)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in kept:
+        groups[row.label].add(row.duplicate_group or row.path)
     for label, available in sorted(Counter(row.label for row in kept).items()):
         for split in SPLITS:
             if counts[split, label] == 0:
+                distinct, remedy = len(groups[label]), _remedy(split, params, given=given)
+                if distinct < min(available, len(SPLITS)):
+                    images = "1 image" if distinct == 1 else f"{distinct} images"
+                    remedy = f"add other images of it, since copies stay together; or {remedy}"
+                    label_shown = f"{label!r}, which are copies of {images}"
+                else:
+                    label_shown = repr(label)
                 raise DataError(
-                    f"the {split} split has none of the {available:,} images of class {label!r}: "
-                    f"{_remedy(split, params, given=given)}"
+                    f"the {split} split has none of the {available:,} images of class {label_shown}: {remedy}"
                 )
 
 
-def _remedy(split: str, params: SplitParams, *, given: bool) -> str:
+def _remedy(split: str, params: SplitParams, *, given: Collection[str]) -> str:
     if split == "test" and params.listed is not None:
         return f"name some in {params.listed}"
-    if split == "test" and given:
-        return "put some below the folder of test images, or set split.test_folder to null"
+    if split in given:
+        return f"put some below the folder of {split} images, or set split.test_folder to null to draw all splits"
     if split == "train" and given:
         return "name fewer test images, set split.test_folder to null, lower split.val_fraction or change split.seed"
     if split == "train":

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ from thaw.utils.records import read_rows, write_rows
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-COLUMNS = ("path", "label", "split", "group")
+COLUMNS = ("path", "label", "split", "group", "given")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +33,18 @@ class SplitTable:
     groups: tuple[str, ...]
     """For each image the name of its group of duplicates; an image without any is a group of its own."""
 
+    given: frozenset[str] = frozenset()
+    """The splits that a folder, a table or a list gives: they are not drawn."""
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, sorted; a label is an index into them."""
         return tuple(sorted(set(self.labels)))
 
 
-def write_splits(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
-    """Write a row (path, label, split, group) for each image."""
-    write_rows(path, COLUMNS, rows)
+def write_splits(path: Path, rows: Iterable[tuple[str, str, str, str]], *, given: Collection[str] = ()) -> None:
+    """Write a row (path, label, split, group) for each image; the splits in `given` are marked as not drawn."""
+    write_rows(path, COLUMNS, ((*row, "true" if row[2] in given else "false") for row in rows))
 
 
 def read_splits(path: Path) -> SplitTable:
@@ -55,15 +58,20 @@ def read_splits(path: Path) -> SplitTable:
         labels=tuple(row["label"] for row in rows),
         splits=tuple(row["split"] for row in rows),
         groups=tuple(row["group"] for row in rows),
+        given=frozenset(row["split"] for row in rows if row["given"] == "true"),
     )
 
 
 def redraw_val(table: SplitTable, *, seed: int) -> SplitTable:
     """Divide train and val anew, as a new draw of the same training images would be; test stays as it is.
 
+    So does all, if the val split is given: there is nothing to draw.
+
     In each class the same share of the groups of duplicates is val as before, at least one and not all, and groups stay
     together. Which ones depends on the seed, on what they show, and on how many there are; not on the names of files.
     """
+    if "val" in table.given:
+        return table
     counts = Counter(table.splits)
     share = counts["val"] / (counts["val"] + counts["train"])
     groups: dict[str, set[str]] = defaultdict(set)

@@ -73,10 +73,13 @@ def read_checksums(path: Path) -> dict[str, str]:
     return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
 
 
-def restore_folder(folder: Path, *, archive: Path, checksums: Path, limits: UnzipParams) -> None:
+def restore_folder(
+    folder: Path, *, archive: Path, checksums: Path, limits: UnzipParams, name: str | None = None
+) -> None:
     """Make `folder` hold what `checksums` lists: unpack `archive` once more if it does not, or is gone.
 
     So it was deleted, or is an earlier archive's, or this clone never had it: DVC brings back the list alone.
+    Messages call the archive `name`.
 
     Raises:
         DataError: see `unpack_archive`; or the archive does not hold what was listed.
@@ -84,7 +87,7 @@ def restore_folder(folder: Path, *, archive: Path, checksums: Path, limits: Unzi
     expected = read_checksums(checksums)
     if folder.is_dir() and hash_files(folder) == expected:
         return
-    unpack_archive(archive, folder, limits=limits)
+    unpack_archive(archive, folder, limits=limits, name=name)
     if hash_files(folder) != expected:
         raise DataError(
             f"{archive} does not unpack to what {checksums} says: check the disk, and run `dvc repro --force unzip`"

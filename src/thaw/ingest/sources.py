@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from thaw.ingest.archive_reader import check_archive, verify_archive
-from thaw.ingest.download import PARTIALS, Remote, download_file
+from thaw.ingest.download import PARTIALS, Remote, download_file, without_query
+from thaw.ingest.folder_tar import pack_folder
 from thaw.ingest.kaggle import fetch_kaggle
 from thaw.params import (
     Cifar10Source,
@@ -41,7 +42,7 @@ def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, 
         case SampleSource():
             draw_archive(destination, params=sample)
         case FileSource(archive=archive) | Cifar10Source(archive=Path() as archive):
-            copy_archive(archive, destination)
+            pack_folder(archive, destination) if archive.is_dir() else copy_archive(archive, destination)
         case UrlSource():
             _download(Remote(url=data.url, sha256=data.sha256), destination, params=data, partials=partials)
         case MicrosoftSource(microsoft=pinned) | Cifar10Source(cifar10=pinned):
@@ -59,6 +60,21 @@ def check_source(data: DataParams) -> None:
     match data:
         case FileSource(archive=archive) | Cifar10Source(archive=Path() as archive):
             check_archive(archive)
+
+
+def name_source(data: DataParams) -> str:
+    """What the user knows the archive as: later stages read a copy, and messages should not name that."""
+    match data:
+        case SampleSource():
+            return "sample"
+        case FileSource(path=name) | KaggleSource(kaggle_dataset=name):
+            return name
+        case Cifar10Source(archive=Path() as archive):
+            return str(archive)
+        case UrlSource(url=url) | MicrosoftSource(microsoft=PinnedParams(url=url)):
+            return without_query(url)
+        case Cifar10Source(cifar10=pinned):
+            return pinned.url
 
 
 def copy_archive(archive: Path, destination: Path) -> None:

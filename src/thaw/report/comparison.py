@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from thaw.data.manifest import describe_images
 from thaw.data.splits_csv import SPLITS, Split
 from thaw.diagnosis.extrapolation import extrapolate_gain
 from thaw.diagnosis.learning_curve_csv import CurvePoint
@@ -38,6 +39,9 @@ class DatasetSummary(Summary):
 
     source: str
     """`data.source` of params.yaml."""
+
+    understood: str
+    """How the files were understood: images, classes, given splits, and what was left aside; one line."""
 
     classes: tuple[str, ...]
     """Their names, in the order of the predictions' columns."""
@@ -491,6 +495,7 @@ def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
     most_frequent = max(Counter(results.test_labels.tolist()).values())
     return DatasetSummary(
         source=params.data.source,
+        understood=describe_images(results.manifest, given=results.given_splits),
         classes=results.classes,
         files=len(results.manifest),
         dropped=reasons.total(),

@@ -9,7 +9,6 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from thaw.data.split import lie_below
 from thaw.params import OptimizerParams, Params
 from thaw.report.comparison import Comparison, VariantSummary
 from thaw.report.results import Results
@@ -49,8 +48,8 @@ class Page:
     """Variant -> name of its first run, and that run's images."""
     sheets: Mapping[str, Sequence[TileGroup]]
     duplicate_groups: int
-    given_test: str
-    """By what the test images are given; empty if they were drawn."""
+    given_splits: str
+    """Which splits are given, and by what; empty if all were drawn."""
 
 
 def build_page(
@@ -96,7 +95,7 @@ def build_page(
         predictions={variant: (name, predictions[name]) for variant, name in first_runs.items()},
         sheets=sheets,
         duplicate_groups=len(group_duplicates(results)),
-        given_test=_find_given_test(results, params),
+        given_splits=_list_given_splits(results, params),
     )
 
 
@@ -165,7 +164,9 @@ def _describe_setup(results: Results, comparison: Comparison, params: Params) ->
     backbone, splits = params.backbone, comparison.dataset.splits
     blocks = "" if backbone.blocks is None else f", its first {count(backbone.blocks, 'block')}"
     weights = {"imagenet": "ImageNet weights", "none": "random weights"}.get(backbone.weights, f"`{backbone.weights}`")
-    drawn = " (drawn anew with each seed)" if params.split.val == "per_seed" else ""
+    drawn = (
+        " (drawn anew with each seed)" if params.split.val == "per_seed" and "val" not in results.given_splits else ""
+    )
     text = (
         f"{count(sum(splits.values()), 'image')} of {count(len(results.classes), 'class', 'classes')}, "
         f"{splits['train']:,} to train on, {splits['val']:,} to validate{drawn}, {splits['test']:,} to test. "
@@ -174,8 +175,8 @@ def _describe_setup(results: Results, comparison: Comparison, params: Params) ->
     )
     if params.split.train_fraction < 1:
         text += f" Each model is trained on {params.split.train_fraction:.3g} of the training images alone."
-    if given_test := _find_given_test(results, params):
-        text += f" The test images are given by {given_test}."
+    if given := _list_given_splits(results, params):
+        text += f" Splits that are given, not drawn: {given}."
     sides = [
         min(row.width_px, row.height_px, params.clean.side_px)
         for row in results.manifest
@@ -213,13 +214,14 @@ def _describe_optimizer(optimizer: OptimizerParams) -> str:
     return f"{optimizer.name} ({', '.join(f'{k} {v}' for k, v in optimizer.model_dump(exclude={'name'}).items())})"
 
 
-def _find_given_test(results: Results, params: Params) -> str:
-    """What says which images test; empty if they were drawn."""
-    if params.split.listed is not None:
-        return f"the list `{params.split.listed}`"
-    folder = params.split.folder
-    below = lie_below((row.path for row in results.manifest if row.kept), folder)
-    return f"the archive's folder `{folder}`" if below and below == set(results.test_paths) else ""
+def _list_given_splits(results: Results, params: Params) -> str:
+    """What says which images are test and val; empty if they were drawn."""
+    if not results.given_splits:
+        return ""
+    names = enumerate_words([name for name in ("val", "test") if name in results.given_splits])
+    if params.split.listed is None:
+        return f"{names} by the archive"
+    return f"test by the list `{params.split.listed}`" + (", val by the archive" if "val" in names else "")
 
 
 def _share(share: float) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thaw import paths
 from thaw.data.manifest import Row, read_manifest
-from thaw.data.splits_csv import read_splits
+from thaw.data.splits_csv import SplitTable, read_splits
 from thaw.diagnosis.label_issues_csv import CheckedLabel, read_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, read_learning_curve
 from thaw.errors import DataError
@@ -63,6 +63,8 @@ class Results:
     manifest: tuple[Row, ...]
     splits: dict[str, str]
     """Path of a kept image -> its split."""
+    given_splits: frozenset[str]
+    """The splits that were not drawn."""
     test_paths: tuple[str, ...]
     test_labels: Integers
     """Shape (N,), indices into `classes`."""
@@ -92,13 +94,16 @@ def read_results(root: Path, params: Params) -> Results:
         DataError: a file is missing, lacks a column or a key, or contradicts another one.
     """
     manifest = tuple(read_manifest(root / paths.MANIFEST))
-    splits, label_of = _read_splits(root / paths.SPLITS, manifest)
+    table = _read_splits(root / paths.SPLITS, manifest)
+    splits = dict(zip(table.paths, table.splits, strict=True))
+    label_of = dict(zip(table.paths, table.labels, strict=True))
     classes = tuple(sorted(set(label_of.values())))
     test_paths = tuple(path for path, split in splits.items() if split == "test")
     return Results(
         classes=classes,
         manifest=manifest,
         splits=splits,
+        given_splits=table.given,
         test_paths=test_paths,
         test_labels=np.array([classes.index(label_of[path]) for path in test_paths]),
         test_groups=_number_groups(manifest, test_paths),
@@ -112,8 +117,8 @@ def read_results(root: Path, params: Params) -> Results:
     )
 
 
-def _read_splits(path: Path, manifest: Sequence[Row]) -> tuple[dict[str, str], dict[str, str]]:
-    """The split and the label of each image that is in a split, by its path."""
+def _read_splits(path: Path, manifest: Sequence[Row]) -> SplitTable:
+    """The images that are in a split; they must be those of the manifest."""
     kept = {row.path: row.label for row in manifest if row.kept}
     table = read_splits(path)
     for image, label in zip(table.paths, table.labels, strict=True):
@@ -121,7 +126,7 @@ def _read_splits(path: Path, manifest: Sequence[Row]) -> tuple[dict[str, str], d
             raise DataError(f"{path}: {image!r} is not kept as {label!r} in manifest.csv; run `dvc repro`")
     if "test" not in table.splits:
         raise DataError(f"{path} has no test image; raise split.test_fraction or name some in split.test_list")
-    return dict(zip(table.paths, table.splits, strict=True)), dict(zip(table.paths, table.labels, strict=True))
+    return table
 
 
 def _number_groups(manifest: Sequence[Row], paths: Sequence[str]) -> Integers:

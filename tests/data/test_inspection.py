@@ -1,0 +1,149 @@
+"""`thaw inspect` says what the stages would say, of folders and archives, and writes nothing.
+
+Run with `pytest tests/data/test_inspection.py`.
+"""
+
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from thaw import cli
+from thaw.data.inspection import format_inspection, inspect_images
+from thaw.errors import DataError
+from thaw.params import LayoutKind, LayoutParams, Params
+
+CASES = ROOT.parent / "shared" / "cases"
+
+
+def jpeg(seed: int) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((60, 44), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A little of everything."""
+    path = tmp_path / "my.zip"
+    with zipfile.ZipFile(path, "w") as package:
+        for seed, name in enumerate(["train/Cat/1", "train/Cat/2", "train/Dog/1", "val/Cat/1", "val/Dog/1", "test/1"]):
+            package.writestr(f"{name}.jpg", jpeg(seed))
+        package.writestr("train/Cat/copy.jpg", jpeg(0))
+        package.writestr("train/Dog/conflict.jpg", jpeg(1))
+        package.writestr("train/Dog\\2.jpg", jpeg(9))
+        package.writestr("train/Dog/cut.jpg", jpeg(2)[:-200])
+        package.writestr("../evil.jpg", b"evil")
+    return path
+
+
+def test_it_says_what_would_become_of_the_files(archive: Path, default_params: Params) -> None:
+    found = inspect_images(archive, unzip=default_params.unzip, clean=default_params.clean, layout=default_params.data)
+    assert found.understood == (
+        "6 images in 2 classes (Cat 3, Dog 3), val given; 1 unlabelled in test/ left aside; "
+        "1 entry of the archive refused; 1 entry of the archive renamed"
+    )
+    assert found.problem == ""
+    assert {label: (one.kept, one.train, one.val, one.test, one.dropped) for label, one in found.classes.items()} == {
+        "Cat": (3, 2, 1, 0, 1),
+        "Dog": (3, 2, 1, 0, 2),
+    }
+    assert {reason: one.files for reason, one in found.dropped.items()} == {
+        "label conflict": 2, "no label": 1, "refused entry": 1, "truncated": 1,
+    }  # fmt: skip
+    assert (found.files, found.kept, found.copies_exact, found.groups_of_copies) == (11, 6, 2, 1)
+    assert found.label_conflicts == (("train/Cat/2.jpg", "train/Dog/conflict.jpg"),)
+    assert list(found.renamed) == ["train/Dog/2.jpg"]
+    text = format_inspection(found)
+    assert "one image, several labels: train/Cat/2.jpg, train/Dog/conflict.jpg" in text
+    assert "../evil.jpg (leads out of the folder with '..')" in text
+    assert [path.name for path in archive.parent.iterdir()] == ["my.zip"]
+
+
+def test_a_folder_is_inspected_as_it_lies(tmp_path: Path, default_params: Params) -> None:
+    for seed, label in enumerate(("Cat", "Dog")):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        (tmp_path / "mine" / label / "1.jpg").write_bytes(jpeg(seed))
+    found = inspect_images(
+        tmp_path / "mine", unzip=default_params.unzip, clean=default_params.clean, layout=LayoutParams()
+    )
+    assert found.understood == "2 images in 2 classes (Cat 1, Dog 1), split drawn"
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["thaw", "inspect", *arguments])
+    cli.main()
+
+
+def test_the_command_prints_a_table_or_json(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_cli(monkeypatch, str(archive))
+    assert capsys.readouterr().out.startswith(f"{archive}: 11 files, 0.0 MB\n6 images in 2 classes")
+    run_cli(monkeypatch, str(archive), "--json", "--layout", "split_folders")
+    assert json.loads(capsys.readouterr().out)["kept"] == 6
+
+
+def test_what_cannot_be_trained_on_is_told_after_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as package:
+        package.writestr("Cat/1.jpg", jpeg(0))
+    with pytest.raises(DataError, match=r"one\.zip leaves sound images of one class only, 'Cat'"):
+        run_cli(monkeypatch, str(tmp_path / "one.zip"))
+    assert "1 image in 1 class (Cat 1)" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as package:
+        package.writestr("Cat/1.jpg", b"")
+    with pytest.raises(DataError, match=r"none\.zip leaves no sound image with a class"):
+        run_cli(monkeypatch, str(tmp_path / "none.zip"))
+
+
+def test_the_layouts_are_those_of_the_parameters() -> None:
+    assert get_args(LayoutKind) == cli.LAYOUTS
+
+
+@pytest.mark.parametrize(
+    ("name", "understood"),
+    [
+        ("a02c_Test_capital.zip", "82 images in 2 classes (cat 41, dog 41), val and test given"),
+        ("a06_csv.zip", "60 images in 2 classes (cat 30, dog 30), labels from labels.csv, split drawn"),
+        ("a22g_cover_picture.zip", "50 images in 2 classes (cat 25, dog 25), split drawn; 1 image beside"),
+        (
+            "a23c_hardlink.tar.gz",
+            "50 images in 2 classes (cat 25, dog 25), split drawn; 1 entry of the archive refus",
+        ),
+        (
+            "a40_kaggle_original.zip",
+            "50 images in 2 classes (cat 25, dog 25), labels from file names, split drawn; 2",
+        ),
+        ("d1_unlabelled_test.zip", "40 images in 2 classes (Cat 20, Dog 20), split drawn; 20 unlabelled in test/ left"),
+        ("d2_subfolders.zip", "40 images in 2 classes (Cat 20, Dog 20), split drawn"),
+        ("d2b_images_folder.zip", "40 images in 2 classes (n0001 20, n0002 20), split drawn"),
+        ("d3_finder_names.zip", "40 images in 2 classes (H\u00fcndchen 20, K\u00e4tzchen 20), split drawn"),
+        ("d3b_nfc_and_nfd.zip", "64 images in 2 classes (H\u00fcndchen 32, K\u00e4tzchen 32), test given"),
+        ("d3d_unicode_extra_field_cjk.zip", "40 images in 2 classes (犬犬 20, 猫猫 20), split drawn"),
+        (
+            "d4_backslashes.zip",
+            "40 images in 2 classes (Cat 20, Dog 20), split drawn; 40 entries of the archive rena",
+        ),
+        ("d5_icon_cr.zip", "40 images in 2 classes (Cat 20, Dog 20), split drawn"),
+        ("d5c_ipynb_checkpoints.zip", "40 images in 2 classes (Cat 20, Dog 20), split drawn"),
+        ("d6_case_twins.zip", "41 images in 2 classes (Cat 21, Dog 20), split drawn; 1 entry of the archive renamed"),
+        ("d6b_case_of_class.zip", "64 images in 2 classes (Cat 32, Dog 32), test given"),
+    ],
+)
+def test_what_went_wrong_before(name: str, understood: str, default_params: Params) -> None:
+    if not (CASES / name).is_file():
+        pytest.skip(f"there is no {CASES / name}")
+    found = inspect_images(CASES / name, unzip=default_params.unzip, clean=default_params.clean, layout=LayoutParams())
+    assert found.understood.startswith(understood)
+    assert found.problem == ""

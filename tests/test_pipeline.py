@@ -232,6 +232,31 @@ def test_a_changed_archive_is_noticed(project: Path) -> None:
     assert "download" in run(project, "dvc", "status").stdout
 
 
+def test_a_plain_folder_with_its_own_splits(project: Path) -> None:
+    pictures = zipfile.ZipFile(project / "data/raw/archive")
+    for label in ("Cat", "Dog"):
+        names = [name for name in pictures.namelist() if re.fullmatch(rf"PetImages/{label}/\d\.jpg", name)]
+        for number, name in enumerate(sorted(names)):
+            place = project / "mine" / ("train", "valid", "Test")[number % 3] / label / f"{number}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(pictures.read(name))
+    change_params(project, {"data.source": "file", "data.path": "mine"})
+    done = run(project, "dvc", "repro", "split")
+    assert done.returncode == 0, done.stderr
+    assert "in 2 classes (Cat " in done.stdout
+    assert "val and test given\n" in done.stdout
+    splits = (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert {line.split(",")[0].split("/")[0]: line.split(",")[2] for line in splits} == {
+        "train": "train", "valid": "val", "Test": "test",
+    }  # fmt: skip
+    assert run(project, "dvc", "status", "download").stdout.strip().endswith("up to date.")
+    shutil.copy(project / "mine/train/Cat/0.jpg", project / "mine/train/Cat/new.jpg")
+    assert "download" in run(project, "dvc", "status").stdout
+    change_params(project, {"data.layout": "csv"})
+    done = run(project, "dvc", "repro", "split")
+    assert "error: mine holds no table of labels: name one in data.labels" in done.stderr
+
+
 def test_a_changed_list_of_test_images_is_noticed(project: Path) -> None:
     splits = (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
     test_paths = [line.split(",")[0] for line in splits if line.split(",")[2] == "test"]

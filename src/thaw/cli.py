@@ -36,7 +36,7 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="ARCHIVE",
-        help="a .zip or .tar.gz with one folder a class, named as in training",
+        help="a folder or an archive, its classes named as in training",
     )
     evaluate.set_defaults(command=_evaluate)
     inspect = commands.add_parser("inspect", help="what the pipeline would make of a folder or an archive of images")

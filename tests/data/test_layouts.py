@@ -345,6 +345,10 @@ def test_other_columns_and_delimiters(delimiter: str) -> None:
 
 def test_what_is_no_table_of_labels() -> None:
     index = index_names(FLAT)
+    sizes = "".join(f"{path},{100 + number % 2}\n" for number, path in enumerate(FLAT))
+    captions = "".join(f"{path},number {number}\n" for number, path in enumerate(FLAT))
+    for text in (f"file,width\n{sizes}", f"file,text\n{captions}"):
+        assert parse_labels(text, index, name="x.csv") is None
     for text in ("", "id\n1", "a,b\n1,2", f"file,width,height\n{FLAT[0]},3,4", "file,label\nx.jpg,cat\ny.jpg,dog"):
         assert parse_labels(text, index, name="x.csv") is None
 

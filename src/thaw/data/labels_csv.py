@@ -20,6 +20,11 @@ _LABEL_COLUMNS = {
     "label", "labels", "labelname", "class", "classname", "classlabel", "category", "categoryname", "target", "y",
     "species", "breed", "diagnosis", "dx",
 }  # fmt: skip
+_OTHER_COLUMNS = {
+    "width", "height", "size", "bytes", "date", "time", "timestamp", "md5", "sha", "hash", "url", "link", "caption",
+    "description", "title", "author", "license", "licence", "source",
+}  # fmt: skip
+"""What the only other column of a table may be, and is no label."""
 _SPLIT_COLUMNS = {"split", "set", "subset", "partition", "dataset"}
 _MIN_SHARE = 0.5
 """Of the lines of a table, at least so many must name a file before it is taken for a table of labels."""
@@ -127,9 +132,13 @@ def _choose_columns(
     split_column = next((i for i, word in enumerate(header) if word in _SPLIT_COLUMNS), None)
     others = [i for i in range(width) if i not in (file_column, split_column)]
     named = [i for i in others if header and header[i] in _LABEL_COLUMNS]
-    if not named and len(others) != 1:
+    if not named and (len(others) != 1 or (header and header[others[0]] in _OTHER_COLUMNS)):
         return None
-    return file_column, (named or others)[0], split_column
+    label_column = (named or others)[0]
+    distinct = {line[label_column] for line in body if label_column < len(line)}
+    if not named and len(distinct) > max(2, len(body) / 2):
+        return None  # a caption or a checksum, say: nearly each line has its own
+    return file_column, label_column, split_column
 
 
 def index_names(paths: Iterable[str]) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import PurePosixPath
 
 from thaw.data.labels_csv import LabelTable
@@ -110,7 +111,8 @@ def read_layout(
         DataError: the paths can be read in two ways; or `kind` is asked for, and is not what is there.
     """
     wanted = None if classes is None else {fold_name(label): label for label in classes}
-    sound = sorted(path for path in images if not is_system_file(path))
+    system = {path for path in paths if is_system_file(path)}
+    sound = sorted(path for path in images if path not in system)
     reading = _choose_reading(sound, kind=kind, wanted=wanted, tables=tables, name=name)
     spelling = _spellings(reading.labels(sound))
     places = {}
@@ -118,7 +120,7 @@ def read_layout(
         label, source = reading.label_of(path)
         label = spelling.get(fold_name(label), "") if wanted is None else wanted.get(fold_name(label), "")
         split = reading.split(path)
-        if is_system_file(path):
+        if path in system:
             reason: str = Reason.SYSTEM_FILE
         elif path in reading.conflicts:
             reason = Reason.LABEL_CONFLICT
@@ -133,14 +135,12 @@ def read_layout(
 
 def is_system_file(path: str) -> bool:
     """Whether an operating system, an editor or a storage box left a file there: Thumbs.db, __MACOSX/, .git/, ..."""
-    *folders, name = (part.casefold() for part in PurePosixPath(path).parts)
-    return (
-        name in _SYSTEM_FILES
-        or any(part.startswith(".") and part != ".." for part in (*folders, name))
-        or any(part in _SYSTEM_FOLDERS for part in folders)
-    )
+    *folders, name = path.casefold().split("/")
+    hidden = any(part.startswith(".") and part != ".." for part in (*folders, name))
+    return hidden or name in _SYSTEM_FILES or not _SYSTEM_FOLDERS.isdisjoint(folders)
 
 
+@cache
 def fold_name(name: str) -> str:
     """What two spellings of one name have in common: case, Unicode form and outer spaces do not count."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())

@@ -48,13 +48,15 @@ def evaluate_external(
     """
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        unpack_archive(archive, scratch / "images", limits=unzip)
+        odd = unpack_archive(archive, scratch / "images", limits=unzip)
         clean_images(
             scratch / "images",
             params=clean,
             manifest=scratch / "manifest.csv",
             images=scratch / "images.zip",
             dropped=scratch / "dropped.zip",
+            odd=odd,
+            name=str(archive),
         )
         rows = [row for row in read_manifest(scratch / "manifest.csv") if row.kept]
         with ImageZip(scratch / "images.zip") as images:

@@ -232,6 +232,21 @@ def test_a_changed_archive_is_noticed(project: Path) -> None:
     assert "download" in run(project, "dvc", "status").stdout
 
 
+def test_a_changed_list_of_test_images_is_noticed(project: Path) -> None:
+    splits = (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
+    test_paths = [line.split(",")[0] for line in splits if line.split(",")[2] == "test"]
+    (project / "list.txt").write_text("\n".join(test_paths), encoding="utf-8")
+    change_params(project, {"split.test_list": "list.txt"})
+    assert run(project, "dvc", "repro", "split").returncode == 0
+    (project / "list.txt").write_text("\n".join(test_paths[1:]), encoding="utf-8")
+    assert stages_run(run(project, "dvc", "repro", "split")) == ["split"]
+    assert test_paths[0] not in [
+        line.split(",")[0]
+        for line in (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()
+        if line.split(",")[2] == "test"
+    ]
+
+
 def test_a_plain_folder_with_its_own_splits(project: Path) -> None:
     pictures = zipfile.ZipFile(project / "data/raw/archive")
     for label in ("Cat", "Dog"):
@@ -255,21 +270,6 @@ def test_a_plain_folder_with_its_own_splits(project: Path) -> None:
     change_params(project, {"data.layout": "csv"})
     done = run(project, "dvc", "repro", "split")
     assert "error: mine holds no table of labels: name one in data.labels" in done.stderr
-
-
-def test_a_changed_list_of_test_images_is_noticed(project: Path) -> None:
-    splits = (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
-    test_paths = [line.split(",")[0] for line in splits if line.split(",")[2] == "test"]
-    (project / "list.txt").write_text("\n".join(test_paths), encoding="utf-8")
-    change_params(project, {"split.test_list": "list.txt"})
-    assert run(project, "dvc", "repro", "split").returncode == 0
-    (project / "list.txt").write_text("\n".join(test_paths[1:]), encoding="utf-8")
-    assert stages_run(run(project, "dvc", "repro", "split")) == ["split"]
-    assert test_paths[0] not in [
-        line.split(",")[0]
-        for line in (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()
-        if line.split(",")[2] == "test"
-    ]
 
 
 def test_the_unpacked_images_can_be_deleted(project: Path) -> None:

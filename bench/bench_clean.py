@@ -19,8 +19,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from thaw.compute.cores import count_cores
 from thaw.compute.memory import process_peak_mib
-from thaw.data.clean import clean_images, count_cores
+from thaw.data.clean import clean_images
 from thaw.ingest.unpack import unpack_archive
 from thaw.params import load_params
 from vary_photos import PHOTOS, vary_photos

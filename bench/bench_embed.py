@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from photos import LITE0_AT_224_PX, require_photos, seconds, write_small_images
+from thaw.compute.cores import count_cores
 from thaw.compute.determinism import make_deterministic
 from thaw.compute.memory import keep_freed_memory
 from thaw.data.decode import Pixels
@@ -37,7 +38,7 @@ BACKBONE = build_backbone(LITE0_AT_224_PX)
 
 def settle() -> None:
     """Compute as the stages do."""
-    make_deterministic()
+    make_deterministic(ComputeParams(threads=count_cores()))
     keep_freed_memory()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from thaw.data.clean import count_cores
+from thaw.compute.cores import count_cores
 from thaw.data.decode import FORMATS
 from thaw.utils.progress import progress
 

@@ -10,11 +10,13 @@ import sys
 
 from thaw.diagnosis.diagnose import diagnose
 from thaw.errors import exit_code
+from thaw.params import load_params
 
 
 def main() -> None:
     """Run the stage."""
-    diagnose()
+    params = load_params()
+    diagnose(params.compute)
 
 
 if __name__ == "__main__":

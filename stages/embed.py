@@ -9,6 +9,7 @@ Writes data/features.safetensors and data/cost/embed.json.
 import sys
 
 from thaw import paths
+from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
 from thaw.params import load_params
 from thaw.utils.ranks import relaunch
@@ -18,6 +19,7 @@ def main() -> None:
     """Run the stage."""
     relaunch()
     params = load_params()
+    avoid_spinning(params.compute.threads)
     # Here, since torch takes seconds to import: whoever relaunches, or stops the stage meanwhile, need not wait for it.
     from thaw.training.embed import embed_images
 

@@ -8,6 +8,7 @@ Writes data/models/VARIANT-SEED/, data/history/VARIANT-SEED.csv and data/cost/VA
 
 import sys
 
+from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
 from thaw.params import list_candidates, load_params
 from thaw.paths import parse_cell
@@ -19,6 +20,7 @@ def main() -> None:
     """Run the stage."""
     relaunch()
     params = load_params()
+    avoid_spinning(params.compute.threads)
     cell = parse_cell(sys.argv[1:], params)
     with synced_in_background(cell, through="train"):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.

@@ -283,6 +283,9 @@ class BackboneParams(_Section):
 class ComputeParams(_Section):
     """How the device computes."""
 
+    threads: Positive = 1
+    """Of one process; results depend on it, and not on how many cores there are."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
 

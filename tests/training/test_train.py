@@ -21,6 +21,7 @@ from thaw import paths
 from thaw.data.features import read_features, select_split
 from thaw.data.splits_csv import Split, read_splits, redraw_val
 from thaw.errors import ConfigError, DivergedError, TrainingError
+from thaw.evaluation.evaluate import evaluate_cell
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import backbone_tensors_moved, load_model
 from thaw.network.model_card import read_model_card
@@ -306,3 +307,21 @@ def test_what_is_written_is_the_same_in_each_run() -> None:
     first = trained_bytes()
     train(candidates, val="per_seed")
     assert trained_bytes() == first
+
+
+def test_no_byte_depends_on_the_number_of_cores_or_on_omp_num_threads(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved_then_tuned = [(SolvedPhase(), ALL)]
+    made = []
+    for cores, threads in ((1, 1), (4, 3)):
+        for module in ("compute.inference", "data.loader"):
+            monkeypatch.setattr(f"thaw.{module}.count_own_cores", lambda count=cores: count)
+        torch.set_num_threads(threads)  # what OMP_NUM_THREADS or the machine would have said
+        embed_tiny()
+        train(solved_then_tuned)
+        evaluate_cell(CELL, batch_size=5)
+        made.append([paths.FEATURES.read_bytes(), *trained_bytes(), CELL.predictions.read_bytes()])
+    assert made[0] == made[1]
+    assert read_model_card(CELL.model).threads == 1
+    assert read_train_cost(CELL.cost).threads == 1

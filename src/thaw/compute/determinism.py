@@ -4,13 +4,19 @@ import os
 
 import torch
 
+from thaw.params import FLOAT32, ComputeParams
 
-def make_deterministic() -> None:
-    """Let torch use only algorithms that give the same bytes every time; it raises where it has none.
+
+def make_deterministic(compute: ComputeParams = FLOAT32) -> None:
+    """Let torch use only algorithms that give the same bytes every time, and `compute.threads` threads.
+
+    It raises where it has no such algorithm. Sums are divided among threads, so their last bits depend on the number;
+    hence it comes from params.yaml, and neither from the machine nor from OMP_NUM_THREADS.
 
     Call it before the first computation: cuBLAS reads its workspace setting when it starts
     (https://docs.pytorch.org/docs/stable/notes/randomness.html).
     """
+    torch.set_num_threads(compute.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # It would fill all new memory with NaN, a seventh of the time, against code that reads what nobody wrote.

@@ -14,7 +14,7 @@ def choose_device() -> torch.device:
 
 
 def describe_device() -> dict[str, str | int | None]:
-    """What computes: with another processor, library or number of threads the same inputs can give other bytes."""
+    """What computes: with another processor, library or `compute.threads` the same inputs can give other bytes."""
     device = choose_device()
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name(),

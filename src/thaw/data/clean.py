@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from thaw.compute.cores import count_cores
 from thaw.data.decode import Pixels, UndecodableError, decode_image
 from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
 from thaw.data.image_zip import encode_for_storage, write_images
@@ -147,11 +147,6 @@ def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def count_cores() -> int:
-    """How many cores this process may use (Linux tells; elsewhere, how many there are)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _Inspection:

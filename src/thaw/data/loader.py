@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from thaw.compute.cores import count_own_cores
 from thaw.data.decode import Pixels
 
 View = Callable[[int], Pixels]
@@ -25,7 +25,7 @@ def batches(order: Sequence[int], view: View, *, batch_size: int) -> Iterator[tu
         The indices of a batch and what `view` made of them, shape `(B, S, S, 3)`, uint8 (or `(B, K, S, S, 3)`).
     """
     groups = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(count_own_cores()) as pool:
         ahead: deque[list[Future[Pixels]]] = deque()
         try:
             for number, group in enumerate(groups):

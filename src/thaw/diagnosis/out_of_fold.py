@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from thaw.diagnosis.learning_curve_csv import CurvePoint
 from thaw.training.head_solver import PENALTIES, SolvedHead, solve_head
@@ -118,6 +119,6 @@ def _penalties_around(head: SolvedHead | None) -> tuple[float, ...]:
 
 def _predict(head: SolvedHead, features: NDArray[np.float32]) -> NDArray[np.float64]:
     """The probabilities that a head gives, shape `(N, C)`."""
-    logits = torch.from_numpy(features @ head.weight.T + head.bias).double()
+    logits = nn.functional.linear(*map(torch.from_numpy, (features, head.weight, head.bias))).double()
     found: NDArray[np.float64] = logits.softmax(dim=1).numpy()
     return found

@@ -39,7 +39,7 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
         DataError: a file that a stage wrote is missing, or does not fit the others.
         TrainingError: a batch does not fit into the memory.
     """
-    make_deterministic()
+    make_deterministic(compute)
     keep_freed_memory()
     saved = load_model(cell.model)
     classifier, classes, temperature = saved.classifier, saved.card.classes, saved.card.temperature

@@ -8,6 +8,7 @@ import torch
 
 from thaw.compute.collectives import all_reduce_rows
 from thaw.compute.device import choose_device
+from thaw.compute.inference import infer_in_order
 from thaw.compute.memory import explain_out_of_memory
 from thaw.data.decode import Pixels, UndecodableError, decode_image
 from thaw.data.image_zip import encode_for_storage
@@ -61,15 +62,20 @@ def predict_images(
     def view(index: int) -> Pixels:
         return centre_view(read_image(index), model.preprocessing)
 
+    def predict_batch(batch: tuple[list[int], Pixels]) -> tuple[list[int], Probabilities]:
+        rows, views = batch
+        # Batches of one size alone, the last one filled up, as in `embed`.
+        full = np.resize(views, (batch_size, *views.shape[1:]))
+        logits = forward(normalise(full, model.preprocessing, device))  # (B, C)
+        return rows, softmax(logits, temperature=temperature)[: len(rows)]
+
     guard = explain_out_of_memory(
         f"predicting {batch_size} images at once", remedy="set embed.batch_size, or backbone.image_size_px, to less"
     )
-    with guard, torch.inference_mode(), progress(label, total=len(order), unit="images") as bar:
-        for rows, views in batches(order, view, batch_size=batch_size):
-            # Batches of one size alone, the last one filled up, as in `embed`.
-            full = np.resize(views, (batch_size, *views.shape[1:]))
-            logits = forward(normalise(full, model.preprocessing, device))  # (B, C)
-            probabilities[rows] = softmax(logits, temperature=temperature)[: len(rows)]
+    with guard, progress(label, total=len(order), unit="images") as bar:
+        cut = batches(order, view, batch_size=batch_size)
+        for rows, predicted in infer_in_order(predict_batch, cut, compute=compute, device=device):
+            probabilities[rows] = predicted
             bar.update(len(rows))
     return all_reduce_rows(probabilities)
 

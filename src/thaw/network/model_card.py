@@ -68,6 +68,9 @@ class ModelCard(Record):
     trainable_parameters: int
     """Of the phase that trains most."""
 
+    threads: int | None = None
+    """`compute.threads`; None: a model of an earlier release, which used all cores."""
+
     temperature: float = 1.0
     """What the logits are divided by before the softmax; a model of an earlier release has none, which is 1."""
 

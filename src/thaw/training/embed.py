@@ -1,7 +1,7 @@
 """Images -> features, computed once: what a frozen backbone makes of every image.
 
 The backbone sees batches of one size alone, the last one filled up: how many images there are changes no image's
-features. Another `embed.batch_size`, or another number of threads, may change their last bits. So a run that was killed
+features. Another `embed.batch_size` or `compute.threads` may change their last bits. So a run that was killed
 resumes after any of its batches, and ends with the bytes of an undisturbed one.
 """
 
@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from thaw.compute.collectives import all_reduce_rows, process_group, require_same_inputs
 from thaw.compute.determinism import make_deterministic
 from thaw.compute.device import choose_device, describe_device, peak_memory_mib
+from thaw.compute.inference import infer_in_order
 from thaw.compute.memory import explain_out_of_memory, keep_freed_memory
 from thaw.data.decode import Pixels
 from thaw.data.features import Features, FeatureTable, write_features
@@ -64,7 +66,7 @@ def embed_images(
     Raises:
         TrainingError: the memory is too small, or SIGTERM or Ctrl-C came.
     """
-    make_deterministic()
+    make_deterministic(compute)
     keep_freed_memory()
     started_s = time.perf_counter()
     built = build_backbone(backbone)
@@ -138,13 +140,18 @@ def _compute(
     def views_of(index: int) -> Pixels:
         return _cut_views(archive.read_image(paths[index]), paths[index], backbone.preprocessing, count=views)
 
+    def embed_batch(batch: tuple[list[int], Pixels]) -> tuple[list[int], NDArray[np.float32]]:
+        rows, cut = batch
+        full = np.resize(cut, (images_at_once * views, *cut.shape[2:]))  # the last batch: filled by repeating
+        made = forward(normalise(full, backbone.preprocessing, device)).cpu().numpy()  # (B, width)
+        return rows, made[: len(rows) * views].reshape(len(rows), views, backbone.width)
+
     label = "embed, resumed" if done else "embed"
     shown = progress(label, total=len(order), unit="images", done=done)
-    with torch.inference_mode(), capture_signals() as stopped_by, shown as bar:
-        for rows, cut in batches(order[done:], views_of, batch_size=images_at_once):
-            full = np.resize(cut, (images_at_once * views, *cut.shape[2:]))  # the last batch: filled by repeating
-            made = forward(normalise(full, backbone.preprocessing, device)).cpu().numpy()  # (B, width)
-            features[rows] = made[: len(rows) * views].reshape(len(rows), views, backbone.width)
+    with capture_signals() as stopped_by, shown as bar:
+        cut_batches = batches(order[done:], views_of, batch_size=images_at_once)
+        for rows, made in infer_in_order(embed_batch, cut_batches, compute=compute, device=device):
+            features[rows] = made
             bar.update(len(rows))
             done += len(rows)
             signal = stopped_by()

@@ -65,7 +65,7 @@ def train_cell(
         DataError: a file that a stage wrote is missing, or does not fit the others.
         TrainingError: the memory is too small.
     """
-    make_deterministic()
+    make_deterministic(compute)
     keep_freed_memory()
     started_at_unix_s, started_s = time.time(), time.perf_counter()
     table = read_features(paths.FEATURES)
@@ -123,6 +123,7 @@ def train_cell(
             images_seen=sum(result.images_seen for result in results),
         ),
         trainable_parameters=max(_count_trained(model, phase) for phase in candidates[chosen]),
+        threads=compute.threads,
         temperature=fit_temperature(logits, data.val.labels),
     )
     trained = Training(card=card, history=results[chosen].history)

@@ -30,6 +30,8 @@ from thaw.utils.atomic import new_file
 from thaw.utils.progress import progress
 
 AHEAD_PER_THREAD = 4
+Relabel = Callable[[list[Row], NDArray[np.uint64], NDArray[np.uint8]], list[Row]]
+"""Labelled rows, and the hashes and thumbnails of their images, before they are compared -> what becomes of the rows."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -84,9 +86,9 @@ def clean_images(
         require_two_classes(rows, name)
         require_known_counts(rows, archive_sha256=archive_sha256)
         with new_file(dropped) as temporary:
-            write_images(temporary, _stored_images(rows, kept=False, spool=spool, ends=ends))
+            write_images(temporary, stored_images(rows, kept=False, spool=spool, ends=ends))
         with new_file(images) as temporary:
-            write_images(temporary, _stored_images(rows, kept=True, spool=spool, ends=ends))
+            write_images(temporary, stored_images(rows, kept=True, spool=spool, ends=ends))
         write_manifest(manifest, rows)
 
 
@@ -98,10 +100,12 @@ def judge_files(
     odd: Sequence[OddEntry],
     name: str,
     spool: IO[bytes] | None,
+    relabel: Relabel = lambda rows, *_: rows,
 ) -> tuple[list[Row], list[int]]:
     """Say of each file under `folder` what it is, and whether it is kept.
 
-    Writes the images in their stored form to `spool`, one after the other, unless it is None.
+    Writes the images in their stored form to `spool`, one after the other, unless it is None. `relabel` may change
+    labels and drop images before duplicates are looked for.
 
     Returns:
         The manifest's rows: those of the files, sorted by path, and then those of the entries that were refused; and
@@ -116,7 +120,7 @@ def judge_files(
     hashes = np.zeros(len(paths), dtype=np.uint64)
     thumbnails = np.zeros((len(paths), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), dtype=np.uint8)
     with progress("clean", total=len(paths), unit="files") as bar:
-        looks = _in_order(lambda path: _inspect(folder, path, params, store=spool is not None), paths)
+        looks = map_in_threads(lambda path: _inspect(folder, path, params, store=spool is not None), paths)
         for i, seen in enumerate(looks):
             rows.append(seen.row)
             if spool is not None:
@@ -127,13 +131,14 @@ def judge_files(
                 thumbnails[i] = seen.thumbnail
             bar.update()
     rows = _label_rows(rows, layout=layout, tables=read_label_tables(folder, paths, beside=layout.table), name=name)
+    rows = relabel(rows, hashes, thumbnails)
     rows = _group_duplicates(
         rows, hashes=hashes, thumbnails=thumbnails, max_hamming_distance=params.max_hamming_distance
     )
     return _add_odd_entries(rows, odd), ends
 
 
-def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map` over all cores, lazily: only a few results are computed ahead, so memory does not grow with `items`.
 
     Threads, since decoding, shrinking, encoding and hashing all release Python's lock.
@@ -295,7 +300,7 @@ def require_two_classes(rows: Sequence[Row], name: str) -> None:
         )
 
 
-def _stored_images(rows: list[Row], *, kept: bool, spool: IO[bytes], ends: list[int]) -> Iterator[tuple[str, bytes]]:
+def stored_images(rows: list[Row], *, kept: bool, spool: IO[bytes], ends: list[int]) -> Iterator[tuple[str, bytes]]:
     """The images that are kept, or the others, by path; row i's bytes in the spool end at `ends[i]`."""
     for row, start, end in zip(rows, [0, *ends], ends, strict=False):
         if row.kept == kept and end > start:

@@ -1,8 +1,8 @@
-"""Check params.yaml and the archive that it names before any other stage starts; list the code that each stage runs.
+"""Check params.yaml and the archives that it names before any other stage starts; list the code that each stage runs.
 
     python stages/check.py
 
-Reads params.yaml, requirements.txt, the archive that `data.path` names, src/thaw/ and stages/.
+Reads params.yaml, requirements.txt, the archives that `data.path` and `evaluate.external` name, src/thaw/ and stages/.
 Writes data/code/STAGE.txt.
 """
 
@@ -11,14 +11,16 @@ from pathlib import Path
 
 from thaw import paths
 from thaw.errors import exit_code
-from thaw.ingest.sources import check_source
+from thaw.ingest.sources import check_external, check_source
 from thaw.params import load_params
 from thaw.utils.code_closure import list_code
 
 
 def main() -> None:
     """Run the stage."""
-    check_source(load_params().data)
+    params = load_params()
+    check_source(params.data)
+    check_external(params.evaluate.external)
     list_code(Path("stages"), paths.CODE_LISTS, package=Path("src/thaw"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from thaw.errors import exit_code
 from thaw.params import load_params
-from thaw.paths import all_cells
+from thaw.paths import all_cells, all_external_sets
 from thaw.report.build import write_report
 from thaw.tracking.mlflow_runs import sync_cell
 
@@ -21,7 +21,10 @@ def main() -> None:
     params = load_params()
     cells = all_cells(params)
     experiment = params.tracking.experiment
-    run_ids = {str(cell): sync_cell(cell, experiment=experiment, through="evaluate") for cell in cells}
+    external = all_external_sets(params)
+    run_ids = {
+        str(cell): sync_cell(cell, experiment=experiment, through="evaluate", external=external) for cell in cells
+    }
     write_report(Path(), params=params, run_ids=run_ids)
     for cell in cells:
         sync_cell(cell, experiment=experiment, through="report")

@@ -44,7 +44,7 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 def stages() -> dict[str, Any]:
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     loaded: dict[str, Any] = yaml.safe_load(text)["stages"]
-    return loaded
+    return {name: stage.get("do", stage) for name, stage in loaded.items()}
 
 
 def imported_libraries(path: Path) -> set[str]:
@@ -111,7 +111,7 @@ def test_no_torch_where_none_is_needed(package: str) -> None:
     assert not [path for path in files if "torch" in imported_libraries(path)]
 
 
-@pytest.mark.parametrize("stage", ["check", "download", "unzip", "clean", "split", "report"])
+@pytest.mark.parametrize("stage", ["check", "download", "unzip", "clean", "split", "clean_external", "report"])
 def test_a_stage_that_does_not_compute_starts_without_torch(stage: str) -> None:
     reached = [path for path in closure_of(Path(f"stages/{stage}.py")) if path.suffix == ".py"]
     assert not [path for path in reached if "torch" in imported_libraries(path)]
@@ -133,6 +133,14 @@ def test_the_outputs_of_dvc_yaml_are_those_of_paths() -> None:
     cell = paths.Cell("VARIANT", 0)
     of_a_cell = {cell.model, cell.history, cell.cost, cell.predictions, cell.metrics}
     named = {path.as_posix().replace("VARIANT-0", "${item.variant}-${item.seed}") for path in of_a_cell}
+    external = paths.ExternalSet("SET")
+    cleaned = {external.manifest, external.images}
+    named |= {path.as_posix().replace("SET", "${key}") for path in cleaned}
+    tested = {external.predictions(cell), external.metrics(cell)}
+    named |= {
+        path.as_posix().replace("SET", "${item.external}").replace("VARIANT-0", "${item.variant}-${item.seed}")
+        for path in tested
+    }
     assert declared == named | {path.as_posix() for path in paths.OUTPUTS}
 
 
@@ -161,17 +169,14 @@ def copied_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("edited", "changed"),
     [
-        ("data/duplicates.py", {"clean"}),
+        ("data/duplicates.py", {"clean", "clean_external"}),
         ("training/inputs.py", {"train"}),
         ("diagnosis/out_of_fold.py", {"diagnose"}),
         ("diagnosis/extrapolation.py", {"report"}),
         ("training/loop.py", {"train"}),
         ("report/comparison.css", {"report"}),
         ("report/verdict.py", {"report"}),
-        (
-            "utils/atomic.py",
-            {"check", "clean", "diagnose", "download", "embed", "evaluate", "report", "split", "train", "unzip"},
-        ),
+        ("utils/atomic.py", set(stages())),
         ("cli.py", set()),
     ],
 )
@@ -200,7 +205,7 @@ def test_a_library_counts_for_the_stages_that_compute_with_it(tmp_path: Path, mo
     assert not changed["torch"] & {"check", "download", "unzip", "clean", "split", "report"}
     assert changed["matplotlib"] == {"report"}
     assert {"download", "clean", "train", "report"} <= changed["pillow"]
-    assert changed["ImageHash"] == {"clean"}
+    assert changed["ImageHash"] == {"clean", "clean_external"}
 
 
 def test_the_key_of_a_checkpoint_follows_the_code_that_its_stage_runs(

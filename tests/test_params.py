@@ -70,6 +70,16 @@ def test_every_key_is_commented_or_speaks_for_itself() -> None:
     assert trailing == []  # `dvc exp run -S` drops comments that stand behind a value
 
 
+def test_an_external_set_has_a_name_a_path_and_perhaps_classes(tmp_path: Path) -> None:
+    external = {"web": {"path": "../web.zip"}, "zoo": {"path": "zoo.zip", "classes": {"dogs": "Dog"}}}
+    found = load_params(write_changed(tmp_path, ("evaluate.external", external))).evaluate.external
+    assert [(name, one.archive, one.classes) for name, one in found.items()] == [
+        ("web", Path("../web.zip"), {}),
+        ("zoo", Path("zoo.zip"), {"dogs": "Dog"}),
+    ]
+    assert load_params(ROOT / "params.yaml").evaluate.external == {}
+
+
 def test_the_placeholder_for_no_archive_exists() -> None:
     assert (ROOT / NO_FILE).is_file()
 
@@ -124,6 +134,17 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("seeds", [], "seeds: expected at least one entry"),
         ("seeds", [1, 1], "seeds: expected each seed once, got [1, 1]"),
         ("seeds", ["0"], "seeds.0: expected a whole number, got '0'"),
+        ("evaluate.external", None, "evaluate.external: expected keys with values, got None; write {} for none"),
+        ("evaluate.external", {"my set": {"path": "a.zip"}}, "evaluate.external.my set: expected text that matches"),
+        ("evaluate.external", {"web": {}}, "evaluate.external.web.path: this key is missing"),
+        ("evaluate.external", {"web": "a.zip"}, "evaluate.external.web: expected keys with values, got 'a.zip'"),
+        ("evaluate.external", {"web": {"path": 1}}, "evaluate.external.web.path: expected text, got 1"),
+        ("evaluate.external", {"web": {"path": "a", "class": {}}}, "evaluate.external.web.class: there is no such"),
+        (
+            "evaluate.external",
+            {"web": {"path": "a", "classes": {"dogs": 1}}},
+            "evaluate.external.web.classes.dogs: expected text, got 1",
+        ),
         ("data", "file", "data: expected keys with values, got 'file'"),
         (
             "data.source",

@@ -272,6 +272,45 @@ def test_a_plain_folder_with_its_own_splits(project: Path) -> None:
     assert "error: mine holds no table of labels: name one in data.labels" in done.stderr
 
 
+def test_an_external_set_runs_its_own_stages_and_the_report_alone(project: Path) -> None:
+    assert run(project, "dvc", "repro").returncode == 0
+    assert "external" not in run(project, "dvc", "stage", "list").stdout, "with no set there is no stage"
+    splits = {
+        path: split
+        for path, _, split, _ in (
+            line.split(",") for line in (project / "data/splits.csv").read_text(encoding="utf-8").splitlines()[1:]
+        )
+    }
+    web = project / "web.zip"
+    with zipfile.ZipFile(project / "data/clean/images.zip") as source, zipfile.ZipFile(web, "w") as target:
+        for path in splits:
+            target.writestr(path.replace("Cat/", "cats/").replace("Dog/", "DOG/"), source.read(path))
+    change_params(project, {"evaluate.external": {"web": {"path": "web.zip", "classes": {"cats": "Cat"}}}})
+    done = run(project, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    tested = ["evaluate_external@web-frozen-0", "evaluate_external@web-fine_tuned-0"]
+    assert stages_run(done) == ["check", "clean_external@web", *tested, "report"]
+    copies = sum(split != "test" for split in splits.values())
+    report = (project / "reports/comparison.md").read_text(encoding="utf-8")
+    assert f"{copies} images of web are copies of images that were trained on, and are left out." in report
+    (found,) = json.loads((project / "reports/comparison.json").read_text(encoding="utf-8"))["external"]
+    assert (found["images"], found["copies_of_training_images"]) == (len(splits) - copies, copies)
+    assert stages_run(run(project, "dvc", "repro")) == []
+    with zipfile.ZipFile(web, "a") as archive:
+        archive.writestr("cats/new.jpg", (ROOT / "docs/sample.jpg").read_bytes())
+    assert stages_run(run(project, "dvc", "repro")) == ["clean_external@web", *tested, "report"]
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("thaw")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len([logged for logged in runs if "external_web_accuracy" in logged.data.metrics]) == 2
+    change_params(project, {"evaluate.external": {"web": {"path": "gone.zip"}}})
+    done = run(project, "dvc", "repro")
+    assert done.returncode != 0
+    assert "gone.zip" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_unpacked_images_can_be_deleted(project: Path) -> None:
     assert run(project, "dvc", "repro", "clean").returncode == 0
     shutil.rmtree(project / "data/images")

@@ -36,7 +36,15 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="ARCHIVE",
-        help="a folder or an archive, its classes named as in training",
+        help="a folder or an archive; the names of its classes may differ from training's in case",
+    )
+    evaluate.add_argument(
+        "--classes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=CLASS",
+        help="a class of the archive, and the class of the models that it is",
     )
     evaluate.set_defaults(command=_evaluate)
     inspect = commands.add_parser("inspect", help="what the pipeline would make of a folder or an archive of images")
@@ -75,14 +83,15 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from thaw.evaluation.external import evaluate_external
+    from thaw.evaluation.archive import evaluate_on_archive
     from thaw.evaluation.significance import wilson_interval
     from thaw.params import load_params
 
     params = load_params()
-    scores = evaluate_external(
+    scores = evaluate_on_archive(
         arguments.models,
         arguments.data,
+        classes=_parse_classes(arguments.classes),
         unzip=params.unzip,
         clean=params.clean,
         compute=params.compute,
@@ -113,10 +122,18 @@ def _inspect(arguments: argparse.Namespace) -> None:
         raise DataError(found.problem)
 
 
+def _parse_classes(pairs: list[str]) -> dict[str, str]:
+    """`["dogs=Dog"]` -> `{"dogs": "Dog"}`."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise ConfigError(f"--classes: expected NAME=CLASS, got {wrong[0]!r}")
+    return dict(pair.split("=", maxsplit=1) for pair in pairs)
+
+
 def _sync(_: argparse.Namespace) -> None:
     from thaw.params import load_params
-    from thaw.paths import all_cells
-    from thaw.tracking.mlflow_runs import is_evaluated, sync_cell
+    from thaw.paths import all_cells, all_external_sets
+    from thaw.tracking.mlflow_runs import is_evaluated, is_evaluated_on, sync_cell
 
     params = load_params()
     cells = all_cells(params)
@@ -124,7 +141,12 @@ def _sync(_: argparse.Namespace) -> None:
     if not trained:
         raise ConfigError("there is no trained model here; run `dvc repro` first")
     run_ids = [
-        sync_cell(cell, experiment=params.tracking.experiment, through="report" if is_evaluated(cell) else "train")
+        sync_cell(
+            cell,
+            experiment=params.tracking.experiment,
+            through="report" if is_evaluated(cell) else "train",
+            external=[external for external in all_external_sets(params) if is_evaluated_on(external, cell)],
+        )
         for cell in trained
     ]
     shown = [run_id for run_id in run_ids if run_id is not None]

@@ -49,6 +49,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 # A variant's name becomes the name of files and of DVC stages.
 VariantName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_]+$")]
+# And so does that of an external test set.
+ExternalName = VariantName
 
 
 ClassName = Annotated[str, StringConstraints(min_length=1)]
@@ -449,6 +451,24 @@ def list_candidates(phases: Sequence[PhaseChoices]) -> list[tuple[AnyPhase, ...]
     return list(itertools.product(*(phase.candidates() for phase in phases)))
 
 
+class ExternalParams(_Section):
+    """Another archive of labelled images, on which the models are tested as well."""
+
+    path: str
+    classes: dict[str, str] = Field(default_factory=dict)
+    """Its class -> the class of the models, where the names differ by more than case."""
+
+    @property
+    def archive(self) -> Path:
+        return Path(self.path)
+
+
+class EvaluateParams(_Section):
+    """What else the models are tested on."""
+
+    external: dict[ExternalName, ExternalParams]
+
+
 class TrackingParams(_Section):
     """Where runs are logged."""
 
@@ -481,6 +501,7 @@ class Params(_Section):
     training: TrainingParams
     variants: Annotated[dict[VariantName, Annotated[list[PhaseChoices], Field(min_length=1)]], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    evaluate: EvaluateParams
     report: ReportParams
     tracking: TrackingParams
 
@@ -659,6 +680,8 @@ def _hint(place: tuple[str | int, ...], detail: Any) -> str:
     """How to write what YAML took for something else: the number 1e-3, or a file that is not there."""
     if place in (("data", "path"), ("data", "labels"), ("split", "test_list")) and detail["input"] is None:
         return f"; write {NO_FILE} for none"
+    if place == ("evaluate", "external") and not detail["input"]:
+        return "; write {} for none"
     if detail["type"] != "float_type" or not isinstance(detail["input"], str):
         return ""
     try:

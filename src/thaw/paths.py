@@ -39,6 +39,7 @@ SCRATCH = Path(".thaw")
 CHECKPOINTS = SCRATCH / "checkpoints"
 EMBED_CHECKPOINTS = CHECKPOINTS / "embed"
 DOWNLOADS = SCRATCH / "downloads"
+EXTERNAL_SCRATCH = SCRATCH / "external"
 MLFLOW_LOCK = SCRATCH / "mlflow.lock"
 
 
@@ -76,9 +77,46 @@ class Cell(NamedTuple):
         return Path(f"reports/metrics/{self}.json")
 
 
+class ExternalSet(NamedTuple):
+    """One archive of `evaluate.external`, and what is made of it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def manifest(self) -> Path:
+        return Path(f"data/clean/external/{self}/manifest.csv")
+
+    @property
+    def images(self) -> Path:
+        return Path(f"data/clean/external/{self}/images.zip")
+
+    def predictions(self, cell: Cell) -> Path:
+        return Path(f"data/predictions/external/{self}/{cell}.csv")
+
+    def metrics(self, cell: Cell) -> Path:
+        return Path(f"reports/metrics/external/{self}/{cell}.json")
+
+
 def all_cells(params: Params) -> list[Cell]:
     """The whole matrix: variants in the order of params.yaml, and in each the seeds in theirs."""
     return [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
+
+
+def all_external_sets(params: Params) -> list[ExternalSet]:
+    """The archives of `evaluate.external`, in the order of params.yaml."""
+    return [ExternalSet(name) for name in params.evaluate.external]
+
+
+def parse_external_set(arguments: Sequence[str], params: Params) -> ExternalSet:
+    """The external set that a command line names first; ConfigError if it names none."""
+    known = list(params.evaluate.external)
+    if not arguments or arguments[0] not in known:
+        got = " ".join(arguments) or "nothing"
+        raise ConfigError(f"expected a name of evaluate.external ({', '.join(known) or 'there is none'}), got {got}")
+    return ExternalSet(arguments[0])
 
 
 def parse_cell(arguments: Sequence[str], params: Params) -> Cell:

@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,22 @@ from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.data.clean import clean_images
 from thaw.data.decode import encode
+from thaw.data.external import clean_external, fingerprint_training_images
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, write_splits
 from thaw.data.stored_image import StoredImage
 from thaw.errors import DataError
+from thaw.evaluation.archive import ArchiveScore, evaluate_on_archive
 from thaw.evaluation.evaluate import evaluate_cell
-from thaw.evaluation.external import ExternalScore, evaluate_external
-from thaw.evaluation.metrics_json import read_metrics
+from thaw.evaluation.external import evaluate_cell_on
+from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
 from thaw.evaluation.predict import predict_files, predict_images, read_as_stored
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import undo_temperature
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card, write_model_card
 from thaw.params import FLOAT32, AnyPhase, CleanParams, Params, Phase, SolvedPhase
-from thaw.paths import Cell
+from thaw.paths import Cell, ExternalSet
 from thaw.training.history_csv import read_history
 from thaw.training.train import train_cell
 
@@ -215,8 +218,18 @@ def make_archive(path: Path, labels: dict[str, tuple[int, int, int]]) -> Path:
     return path
 
 
-def external(models: list[Path], archive: Path, params: Params) -> list[ExternalScore]:
-    scores = evaluate_external(models, archive, unzip=params.unzip, clean=params.clean, compute=FLOAT32, batch_size=8)
+def external(
+    models: list[Path], archive: Path, params: Params, classes: dict[str, str] | None = None
+) -> list[ArchiveScore]:
+    scores = evaluate_on_archive(
+        models,
+        archive,
+        classes=classes or {},
+        unzip=params.unzip,
+        clean=params.clean,
+        compute=FLOAT32,
+        batch_size=8,
+    )
     return list(scores)
 
 
@@ -238,5 +251,55 @@ def test_external_data_is_counted_as_predict_says(tmp_path: Path, default_params
 @pytest.mark.usefixtures("project")
 def test_a_class_that_the_model_does_not_know_is_one_sentence(tmp_path: Path, default_params: Params) -> None:
     archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Emu": (0, 150, 0)})
-    with pytest.raises(DataError, match=r"has the class 'Emu', which .*model.* does not know \(Cat, Dog\)"):
+    with pytest.raises(
+        DataError, match=r"has the class 'Emu', which is none of the models' classes \(Cat, Dog\): say "
+    ):
         external([FROZEN.model], archive, default_params)
+
+
+@pytest.mark.usefixtures("project")
+def test_classes_are_matched_without_regard_to_case_and_by_a_mapping(tmp_path: Path, default_params: Params) -> None:
+    plain = make_archive(tmp_path / "plain.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
+    other = make_archive(tmp_path / "other.zip", {"cat ": (150, 0, 0), "hounds": (0, 150, 0)})
+    (expected,) = external([FROZEN.model], plain, default_params)
+    assert external([FROZEN.model], other, default_params, {"Hounds": "Dog"}) == [expected]
+
+
+@pytest.mark.usefixtures("project")
+def test_an_archive_that_is_not_there_is_blamed_on_the_option(default_params: Params) -> None:
+    with pytest.raises(DataError, match=r"^the archive nowhere\.zip does not exist; correct --data$"):
+        external([FROZEN.model], Path("nowhere.zip"), default_params)
+    done = thaw("evaluate", "m", "--data", "nowhere.zip", "--classes", "hounds")
+    assert (done.returncode, done.stderr) == (1, "error: --classes: expected NAME=CLASS, got 'hounds'\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_a_cell_is_evaluated_on_an_external_set_as_predict_says(tmp_path: Path, default_params: Params) -> None:
+    archive = make_archive(tmp_path / "web.zip", {"dog": (150, 0, 0), "CAT": (0, 0, 150)})
+    web, splits = ExternalSet("web"), read_splits(paths.SPLITS)
+    clean_external(
+        archive,
+        unzip=default_params.unzip,
+        clean=CLEAN,
+        known=splits.classes,
+        mapping={},
+        named_by="evaluate.external.web.classes",
+        trained_on=fingerprint_training_images(paths.MANIFEST, paths.IMAGES, splits=splits),
+        manifest=web.manifest,
+        images=web.images,
+        scratch=paths.EXTERNAL_SCRATCH,
+    )
+    with zipfile.ZipFile(archive) as package:
+        package.extractall(tmp_path / "by_hand")
+    for cell in (FROZEN, FINE_TUNED):
+        evaluate_cell_on(web, cell, batch_size=8)
+        found = read_predictions(web.predictions(cell), classes=splits.classes)
+        assert Counter(found.labels) == {"Cat": 10, "Dog": 10}
+        said = predict_files(cell.model, [tmp_path / "by_hand" / path for path in found.paths])
+        values = np.array([[one[name] for name in splits.classes] for one in said])
+        np.testing.assert_allclose(found.probabilities, values, rtol=0, atol=1e-6)
+        correct = [label == splits.classes[p] for label, p in zip(found.labels, found.predicted, strict=True)]
+        assert read_external_metrics(web.metrics(cell)).external.accuracy == np.mean(correct)
+        before = web.predictions(cell).read_bytes(), web.metrics(cell).read_bytes()
+        evaluate_cell_on(web, cell, batch_size=8)
+        assert (web.predictions(cell).read_bytes(), web.metrics(cell).read_bytes()) == before

@@ -17,11 +17,12 @@ from conftest import load_source
 from loopback import Server, serve_file, serving
 from thaw.errors import DataError
 from thaw.ingest import download
-from thaw.ingest.sources import check_source, fetch_archive, name_source
+from thaw.ingest.sources import check_external, check_source, fetch_archive, name_source
 from thaw.params import (
     NO_FILE,
     Cifar10Source,
     DataParams,
+    ExternalParams,
     FileSource,
     MicrosoftSource,
     PinnedParams,
@@ -187,6 +188,17 @@ def test_an_encrypted_archive_is_found_before_any_stage_starts(tmp_path: Path) -
 )
 def test_messages_name_an_archive_as_the_user_knows_it(data: DataParams, name: str) -> None:
     assert name_source(data) == name
+
+
+def test_an_external_archive_is_checked_before_and_blamed_on_its_parameter(tmp_path: Path) -> None:
+    (tmp_path / "web.zip").write_bytes(ZIP)
+    web = ExternalParams(path=str(tmp_path / "web.zip"))
+    check_external({"web": web})
+    with pytest.raises(DataError) as caught:
+        check_external({"web": web, "zoo": ExternalParams(path=str(tmp_path / "gone.zip"))})
+    assert str(caught.value) == (
+        f"the archive {tmp_path}/gone.zip does not exist; correct evaluate.external.zoo.path in params.yaml"
+    )
 
 
 @pytest.mark.parametrize(

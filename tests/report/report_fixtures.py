@@ -18,7 +18,15 @@ from thaw.data.manifest import Row, write_manifest
 from thaw.data.splits_csv import read_splits, write_splits
 from thaw.diagnosis.label_issues_csv import CheckedLabel, write_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
-from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, UncalibratedScores, ValScores, write_metrics
+from thaw.evaluation.metrics_json import (
+    ExternalMetrics,
+    Metrics,
+    ScoresOnTest,
+    UncalibratedScores,
+    ValScores,
+    write_external_metrics,
+    write_metrics,
+)
 from thaw.evaluation.predictions_csv import write_predictions
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, write_model_card
 from thaw.params import AnyPhase, Params, Phase, list_candidates
@@ -231,6 +239,36 @@ def make_data(root: Path, classes: Sequence[str], *, per_class: int) -> _TestSpl
     return _TestSplit(
         classes=tuple(sorted(classes)), paths=[row.path for row in tested], labels=[row.label for row in tested]
     )
+
+
+def make_external(
+    root: Path, params: Params, name: str, *, mistakes: Mapping[str, Sequence[Sequence[int]]], images: int = 80
+) -> None:
+    """Write an external test set of two classes, and what the runs of `params` say of it.
+
+    Each image is there once, but the first two, which are copies of each other. One more is a copy of a training image.
+
+    Args:
+        root: a project by `make_project`.
+        params: its parameters.
+        name: that of the set.
+        mistakes: for each variant and seed, which images, in order, are misclassified.
+        images: how many are kept.
+    """
+    external = paths.ExternalSet(name)
+    near = {"duplicate_group": "web/Cat/000.jpg", "duplicate_kind": "near"}
+    rows = [
+        manifest_row(f"web/{('Cat', 'Dog')[2 * i // images]}/{i:03}.jpg", **(near if i < 2 else {}))
+        for i in range(images)
+    ]
+    leaked = manifest_row("web/Dog/leaked.jpg", kept=False, reason="copy of a training image")
+    write_manifest(root / external.manifest, [*rows, leaked])
+    test = _TestSplit(classes=("Cat", "Dog"), paths=[row.path for row in rows], labels=[row.label for row in rows])
+    for cell in paths.all_cells(params):
+        wrong = mistakes[cell.variant][params.seeds.index(cell.seed)]
+        _make_predictions(root / external.predictions(cell), test, wrong=wrong)
+        scores = ScoresOnTest(accuracy=1 - len(wrong) / images, log_loss=0.3, roc_auc=0.97, ece=0.04)
+        write_external_metrics(root / external.metrics(cell), ExternalMetrics(external=scores))
 
 
 def make_run(

@@ -15,9 +15,10 @@ from mlflow.entities import Run
 from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.evaluation.evaluate import evaluate_cell
+from thaw.evaluation.metrics_json import ExternalMetrics, ScoresOnTest, write_external_metrics
 from thaw.params import AnyPhase, Phase, SolvedPhase
-from thaw.paths import Cell
-from thaw.tracking.mlflow_runs import is_evaluated, sync_cell, tracking_uri
+from thaw.paths import Cell, ExternalSet
+from thaw.tracking.mlflow_runs import is_evaluated, is_evaluated_on, sync_cell, tracking_uri
 from thaw.training.history_csv import read_history
 from thaw.training.train import train_cell
 
@@ -94,6 +95,23 @@ def test_evaluation_and_figures_join_the_same_run(trained: Path) -> None:
     assert [file.path for file in client.list_artifacts(run_id, "figures")] == ["figures/frozen-3-curves.png"]
 
 
+def test_metrics_on_an_external_set_join_the_same_run(trained: Path) -> None:
+    web, zoo = ExternalSet("web"), ExternalSet("zoo")
+    for external, accuracy in ((web, 0.75), (zoo, 0.5)):
+        scores = ScoresOnTest(accuracy=accuracy, log_loss=0.5, roc_auc=0.8, ece=0.1)
+        write_external_metrics(external.metrics(CELL), ExternalMetrics(external=scores))
+        external.predictions(CELL).parent.mkdir(parents=True)
+        external.predictions(CELL).write_text("path,label\n")
+    run_id = sync_cell(CELL, experiment="tests", through="train")
+    assert sync_cell(CELL, experiment="tests", through="train", external=[web]) == run_id
+    assert run_id is not None
+    client = MlflowClient(tracking_uri())
+    metrics = client.get_run(run_id).data.metrics
+    assert (metrics["external_web_accuracy"], metrics["external_web_ece"]) == (0.75, 0.1)
+    assert "external_zoo_accuracy" not in metrics, "nobody said that it is of this model"
+    assert [file.path for file in client.list_artifacts(run_id, "predictions/web")] == ["predictions/web/frozen-3.csv"]
+
+
 def test_mirroring_twice_makes_one_run_and_retraining_with_the_same_result_none(trained: Path) -> None:
     first = sync_cell(CELL, experiment="tests", through="report")
     assert sync_cell(CELL, experiment="tests", through="report") == first
@@ -126,6 +144,10 @@ def test_only_metrics_of_the_present_model_count_as_its_evaluation(trained: Path
     stage["evaluate@frozen-3"]["deps"][0]["md5"] = "new"
     Path("dvc.lock").write_text(yaml.safe_dump({"stages": stage}))
     assert is_evaluated(CELL)
+    assert not is_evaluated_on(ExternalSet("web"), CELL)
+    stage["evaluate_external@web-frozen-3"] = stage["evaluate@frozen-3"]
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": stage}))
+    assert is_evaluated_on(ExternalSet("web"), CELL)
 
 
 def test_a_run_that_could_not_be_finished_is_taken_back(trained: Path) -> None:

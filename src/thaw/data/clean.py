@@ -31,7 +31,7 @@ from thaw.utils.progress import progress
 
 AHEAD_PER_THREAD = 4
 Relabel = Callable[[list[Row], NDArray[np.uint64], NDArray[np.uint8]], list[Row]]
-"""Labelled rows, and the hashes and thumbnails of their images, before they are compared -> what becomes of the rows."""
+"""Labelled rows, and hashes and thumbnails of their images, before these are compared -> what becomes of the rows."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     LABEL_CONFLICT = "label conflict"
     NO_CLASS = "not in a class folder"
     NO_LABEL = "no label"
+    TRAINED_ON = "copy of a training image"
     SYSTEM_FILE = "system file"
     REFUSED = "refused entry"
 
@@ -40,6 +41,7 @@ EXPLANATIONS = {
     Reason.NO_CLASS: "the file lies beside the class folders, or nothing in its folder can be decoded",
     Reason.NO_LABEL: "nothing says what it shows: it lies in a folder of test images without class folders, "
     "or no line of the table of labels names it",
+    Reason.TRAINED_ON: "the same image, exactly or nearly, is in train or val: it would tell nothing new",
     Reason.SYSTEM_FILE: "a system, an editor or a storage box left it there (Thumbs.db, __MACOSX, .git, @eaDir, ...)",
     Reason.REFUSED: "it was not unpacked, since it is no plain file, or its name leads elsewhere; the manifest's note "
     "says which",
@@ -108,15 +110,15 @@ def read_manifest(path: Path) -> list[Row]:
         raise DataError(f"{path} is no manifest ({error}): delete it and run the clean stage again") from None
 
 
-def summarise(rows: Sequence[Row]) -> str:
-    """What was kept and what was dropped, in one line."""
+def summarise(rows: Sequence[Row], *, manifest: Path = paths.MANIFEST) -> str:
+    """What was kept and what was dropped, in one line; `manifest` is the file that the rows stand in."""
     kept = [row for row in rows if row.kept]
     groups = {row.duplicate_group for row in kept} - {""}
     reasons = Counter(row.reason for row in rows if not row.kept)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
     return (
         f"kept {len(kept):,} of {len(rows):,} files, {len(groups):,} groups of duplicates among them; "
-        f"dropped: {dropped} ({paths.MANIFEST} says which)"
+        f"dropped: {dropped} ({manifest} says which)"
     )
 
 

@@ -1,4 +1,7 @@
-"""reports/metrics/VARIANT-SEED.json: the scores of a run; the writer beside the reader."""
+"""reports/metrics/VARIANT-SEED.json and reports/metrics/external/NAME/VARIANT-SEED.json: the scores of a run.
+
+The writers beside the readers.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from thaw.utils.records import Record, read_record, write_record
 
 
 class ScoresOnTest(Record):
-    """Scores on the test split, of probabilities after temperature scaling."""
+    """Scores on the test split, or on an external test set, of probabilities after temperature scaling."""
 
     accuracy: float
     log_loss: float
@@ -55,3 +58,19 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
 def read_metrics(path: Path) -> Metrics:
     """Read what `write_metrics` wrote; DataError if it is missing or is something else."""
     return read_record(path, Metrics, stage="evaluate")
+
+
+class ExternalMetrics(Record):
+    """What the file of a run holds on an external test set."""
+
+    external: ScoresOnTest
+
+
+def write_external_metrics(path: Path, metrics: ExternalMetrics) -> None:
+    """Write the scores of a run on an external test set."""
+    write_record(path, metrics)
+
+
+def read_external_metrics(path: Path) -> ExternalMetrics:
+    """Read what `write_external_metrics` wrote; DataError if it is missing or is something else."""
+    return read_record(path, ExternalMetrics, stage="evaluate_external")

@@ -49,9 +49,9 @@ def write_predictions(
     write_rows(path, _columns(classes), rows)
 
 
-def read_predictions(path: Path, *, classes: Sequence[str]) -> Predictions:
+def read_predictions(path: Path, *, classes: Sequence[str], stage: str = "evaluate") -> Predictions:
     """Read what `write_predictions` wrote; DataError if it is missing, lacks a class or names another one."""
-    rows = read_rows(path, _columns(classes), stage="evaluate")
+    rows = read_rows(path, _columns(classes), stage=stage)
     unknown = sorted({row[column] for row in rows for column in ("label", "predicted")} - set(classes))
     if unknown:
         raise DataError(f"{path} names the class {unknown[0]!r}, which data/splits.csv does not have; run `dvc repro`")

@@ -84,19 +84,19 @@ class Contents:
     """What it says that it unpacks to (a tar says nothing: its own size)."""
 
 
-def archive_kind(path: Path, *, name: str | None = None) -> ArchiveKind:
-    """Tell by its first bytes what `path` is; messages call it `name`.
+def archive_kind(path: Path, *, name: str | None = None, named_by: str | None = None) -> ArchiveKind:
+    """Tell by its first bytes what `path` is; messages call it `name`, and say `named_by` what to correct.
 
     Raises:
         DataError: it is missing, no file, or no archive that is read here.
     """
     name = name or str(path)
     if not path.exists():
-        raise DataError(f"the archive {name} does not exist; correct data.path in params.yaml")
+        raise DataError(f"the archive {name} does not exist; correct {named_by or 'its path'}")
     if path.is_dir():
         return "folder"
     if not path.is_file():
-        raise DataError(f"{name} is neither a file nor a folder; correct data.path in params.yaml")
+        raise DataError(f"{name} is neither a file nor a folder; correct {named_by or 'its path'}")
     try:
         with path.open("rb") as file:
             start = file.read(tarfile.BLOCKSIZE)
@@ -109,14 +109,14 @@ def archive_kind(path: Path, *, name: str | None = None) -> ArchiveKind:
             return kind
     what = next((what for known, what in _UNREAD_STARTS.items() if start.startswith(known)), None)
     if what is not None:
-        raise DataError(f"{name} is {what}, which is not read here; unpack it, and name the folder in data.path")
+        raise DataError(f"{name} is {what}, which is not read here; unpack it, and name the folder")
     raise DataError(
         f"{name} is neither a zip nor a tar archive (it starts with {start[:4]!r}); name one that is, or a folder"
     )
 
 
 @contextmanager
-def open_archive(path: Path, *, name: str | None = None) -> Iterator[Contents]:
+def open_archive(path: Path, *, name: str | None = None, named_by: str | None = None) -> Iterator[Contents]:
     """Open an archive for one pass over its members, in the order in which they are stored.
 
     Checksums are compared while the chunks are read; an archive whose chunks were all read is sound.
@@ -126,7 +126,7 @@ def open_archive(path: Path, *, name: str | None = None) -> Iterator[Contents]:
             encrypted, or packed with an unusual method. The message names the archive and the member.
     """
     name = name or str(path)
-    kind = archive_kind(path, name=name)
+    kind = archive_kind(path, name=name, named_by=named_by)
     if kind == "folder":
         files = list(walk_folder(path))
         size = sum(file.stat().st_size for file, what in files if what == "file")
@@ -144,13 +144,13 @@ def open_archive(path: Path, *, name: str | None = None) -> Iterator[Contents]:
             yield Contents(_tar_members(name, _TarStream(stream)), None, size, size)
 
 
-def check_archive(path: Path) -> None:
+def check_archive(path: Path, *, named_by: str) -> None:
     """Make sure, quickly, that `path` is an archive: its list of files, or its first file, can be read.
 
     Raises:
-        DataError: it is not; or it is encrypted.
+        DataError: it is not; or it is encrypted. Messages say that `named_by`, a parameter or an option, named it.
     """
-    with open_archive(path) as contents:
+    with open_archive(path, named_by=named_by) as contents:
         if next(contents.members, None) is None and contents.files == 0:
             raise DataError(f"{path} holds no file; name a folder or an archive of images")
         if contents.files is not None:

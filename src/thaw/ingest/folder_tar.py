@@ -19,7 +19,7 @@ def pack_folder(folder: Path, destination: Path) -> None:
     """
     if destination.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{folder} holds this project itself; name the folder of the images alone in data.path")
-    check_archive(folder)
+    check_archive(folder, named_by="data.path in params.yaml")
     files = list(walk_folder(folder))
     size = sum(path.stat().st_size for path, kind in files if kind == "file")
     with (

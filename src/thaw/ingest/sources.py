@@ -1,5 +1,6 @@
 """sample | file | url | microsoft | kaggle | cifar10 -> one archive file, whole and verified, or one clear sentence."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from thaw.params import (
     Cifar10Source,
     DataParams,
     DownloadParams,
+    ExternalParams,
     FileSource,
     KaggleSource,
     MicrosoftSource,
@@ -24,6 +26,7 @@ from thaw.utils.atomic import new_file, require_disk_space
 from thaw.utils.progress import progress
 
 COPY_BYTES = 8 << 20
+NAMED_BY = "data.path in params.yaml"
 
 
 def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, partials: Path = PARTIALS) -> None:
@@ -59,7 +62,17 @@ def check_source(data: DataParams) -> None:
     """
     match data:
         case FileSource(archive=archive) | Cifar10Source(archive=Path() as archive):
-            check_archive(archive)
+            check_archive(archive, named_by=NAMED_BY)
+
+
+def check_external(external: Mapping[str, ExternalParams]) -> None:
+    """Make sure, before hours of training, that the archives of `evaluate.external` are some.
+
+    Raises:
+        DataError: one is not.
+    """
+    for name, params in external.items():
+        check_archive(params.archive, named_by=f"evaluate.external.{name}.path in params.yaml")
 
 
 def name_source(data: DataParams) -> str:
@@ -85,7 +98,7 @@ def copy_archive(archive: Path, destination: Path) -> None:
     Raises:
         DataError: there is no such file, it is no archive, or there is no room for it.
     """
-    check_archive(archive)
+    check_archive(archive, named_by=NAMED_BY)
     size = archive.stat().st_size
     with new_file(destination) as temporary, progress("copy", total=size, unit="B") as bar:
         require_disk_space(destination.parent, size)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from thaw.data.manifest import describe_images
+from thaw.data.manifest import Reason, Row, describe_images
 from thaw.data.splits_csv import SPLITS, Split
 from thaw.diagnosis.extrapolation import extrapolate_gain
 from thaw.diagnosis.learning_curve_csv import CurvePoint
@@ -16,7 +16,7 @@ from thaw.evaluation.metrics_json import ScoresOnTest, UncalibratedScores, ValSc
 from thaw.evaluation.significance import Outcome, RecipeAccuracy, RecipePair, compare_recipes
 from thaw.network.model_card import BestEpoch
 from thaw.params import AnyPhase, BackboneParams, Params, PhaseChoices
-from thaw.report.results import Results, Run
+from thaw.report.results import ExternalResults, ExternalRun, Results, Run
 from thaw.training.cost_json import EmbedCost
 from thaw.training.notes import list_edges, note_training
 
@@ -298,10 +298,10 @@ class PairComparison(Summary):
     """So many test images would settle an inconclusive pair; None: it is settled, or no number would."""
 
     images_differing: int
-    """Test images that the two do not get correct with equally many seeds."""
+    """Images that the two do not get correct with equally many seeds."""
 
     seeds_with_a_ahead: int
-    """Seeds with which `a` gets more test images correct."""
+    """Seeds with which `a` gets more images correct."""
 
     seeds_with_b_ahead: int
     """Seeds with which `b` does."""
@@ -388,6 +388,65 @@ class DiagnosisSummary(Summary):
     """So many of them, by confident learning; data/diagnosis/label_issues.csv names them."""
 
 
+class ExternalVariantSummary(Summary):
+    """A recipe on an external test set: all that its seeds say together."""
+
+    variant: str
+    """Its name in params.yaml."""
+
+    accuracy_mean: float
+    """Accuracy, mean over seeds, as a fraction of 1."""
+
+    accuracy_ci95: Interval
+    """95 % interval of the expected accuracy of a model trained anew, on new images from the source of this set."""
+
+    seed_sd: float | None
+    """Standard deviation between seeds of the accuracy itself, the chance of the images removed."""
+
+    accuracy_min: float
+    """Of the worst seed."""
+
+    accuracy_max: float
+    """Of the best seed."""
+
+    log_loss_mean: float
+    """In nats."""
+
+    roc_auc_mean: float
+    """Area under the ROC curve; of more than two classes, the mean of one class against the rest."""
+
+    ece_mean: float
+    """Expected calibration error, as a fraction of 1."""
+
+
+class ExternalSummary(Summary):
+    """An external test set: what it is, and the recipes on it. The recommendation does not go by it."""
+
+    name: str
+    """Its name in `evaluate.external` of params.yaml."""
+
+    files: int
+    """Files in the archive."""
+
+    images: int
+    """Images that the models are tested on."""
+
+    copies_of_training_images: int
+    """Images that are left out, since the models were trained on them, exactly or nearly."""
+
+    dropped_by_reason: dict[str, int]
+    """Files that are left out, for each reason, the most frequent first."""
+
+    variants: tuple[ExternalVariantSummary, ...]
+    """In the order of params.yaml."""
+
+    pairs: tuple[PairComparison, ...]
+    """All of them; the intervals hold together on this set, not over several sets."""
+
+    better_than_recommended: tuple[str, ...]
+    """The variants that are better here than the one that is recommended by the test split."""
+
+
 class Comparison(Summary):
     """All numbers of the report."""
 
@@ -425,6 +484,9 @@ class Comparison(Summary):
     diagnosis: DiagnosisSummary
     """What would help more."""
 
+    external: tuple[ExternalSummary, ...]
+    """The external test sets, in the order of params.yaml."""
+
 
 def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, str | None]) -> Comparison:
     """Summarise and compare.
@@ -444,17 +506,22 @@ def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, 
         for name, phases in params.variants.items()
     )
     pairs = tuple(_summarise_pair(pair, results) for pair in compared.pairs)
+    recommended = recommend_variant(variants, pairs)
     return Comparison(
         dataset=_summarise_dataset(results, params),
         backbone=params.backbone,
         seeds=tuple(params.seeds),
         margin=params.report.margin,
         speaks_of_recipes=compared.speaks_of_recipes,
-        recommended=recommend_variant(variants, pairs),
+        recommended=recommended,
         variants=variants,
         pairs=pairs,
         runs=tuple(_summarise_run(run, run_ids.get(run.name)) for run in results.runs),
         embed=results.embed,
+        external=tuple(
+            _summarise_external(external, params=params, recommended=recommended.variant)
+            for external in results.external
+        ),
         diagnosis=_summarise_diagnosis(results),
     )
 
@@ -489,8 +556,56 @@ def _summarise_share(points: Sequence[CurvePoint]) -> CurveSummary:
     )
 
 
+def _summarise_external(external: ExternalResults, *, params: Params, recommended: str) -> ExternalSummary:
+    compared = compare_recipes(
+        {name: external.correct(name) for name in params.variants},
+        groups=external.groups,
+        margin=params.report.margin,
+    )
+    pairs = tuple(_summarise_pair(pair, external) for pair in compared.pairs)
+    reasons = _count_reasons(external.manifest)
+    return ExternalSummary(
+        name=external.name,
+        files=len(external.manifest),
+        images=len(external.labels),
+        copies_of_training_images=reasons.get(Reason.TRAINED_ON, 0),
+        dropped_by_reason=reasons,
+        variants=tuple(
+            _summarise_external_variant(name, compared.variants[name], external.runs_of(name))
+            for name in params.variants
+        ),
+        pairs=pairs,
+        better_than_recommended=tuple(
+            pair.winner for pair in pairs if pair.outcome == "better" and pair.loser == recommended
+        ),
+    )
+
+
+def _summarise_external_variant(
+    name: str, accuracy: RecipeAccuracy, runs: Sequence[ExternalRun]
+) -> ExternalVariantSummary:
+    scores = [run.scores for run in runs]
+    return ExternalVariantSummary(
+        variant=name,
+        accuracy_mean=accuracy.accuracy,
+        accuracy_ci95=accuracy.interval,
+        seed_sd=accuracy.seed_sd,
+        accuracy_min=min(score.accuracy for score in scores),
+        accuracy_max=max(score.accuracy for score in scores),
+        log_loss_mean=mean(score.log_loss for score in scores),
+        roc_auc_mean=mean(score.roc_auc for score in scores),
+        ece_mean=mean(score.ece for score in scores),
+    )
+
+
+def _count_reasons(manifest: Iterable[Row]) -> dict[str, int]:
+    """Files that are not kept, for each reason, the most frequent first."""
+    reasons = Counter(row.reason for row in manifest if not row.kept)
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
 def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
-    reasons = Counter(row.reason for row in results.manifest if not row.kept)
+    reasons = _count_reasons(results.manifest)
     splits = Counter(results.splits.values())
     most_frequent = max(Counter(results.test_labels.tolist()).values())
     return DatasetSummary(
@@ -498,9 +613,9 @@ def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
         understood=describe_images(results.manifest, given=results.given_splits),
         classes=results.classes,
         files=len(results.manifest),
-        dropped=reasons.total(),
+        dropped=sum(reasons.values()),
         splits={split: splits[split] for split in SPLITS},
-        dropped_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        dropped_by_reason=reasons,
         damaged_but_kept=sum(row.kept and row.damage != "" for row in results.manifest),
         majority_class_accuracy=most_frequent / len(results.test_labels),
     )
@@ -625,7 +740,7 @@ def _name_machines(runs: Iterable[Run]) -> str:
     return " and ".join(f"{device} with {threads} thread{'s' * (threads != 1)}" for device, threads in sorted(machines))
 
 
-def _summarise_pair(pair: RecipePair, results: Results) -> PairComparison:
+def _summarise_pair(pair: RecipePair, results: Results | ExternalResults) -> PairComparison:
     a, b = results.correct(pair.a), results.correct(pair.b)  # (S, N)
     return PairComparison(
         a=pair.a,

@@ -13,7 +13,7 @@ from thaw.data.splits_csv import SplitTable, read_splits
 from thaw.diagnosis.label_issues_csv import CheckedLabel, read_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, read_learning_curve
 from thaw.errors import DataError
-from thaw.evaluation.metrics_json import Metrics, read_metrics
+from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, read_external_metrics, read_metrics
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import Floats, Integers
 from thaw.network.model_card import ModelCard, read_model_card
@@ -56,6 +56,38 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExternalRun:
+    """What a run says of an external test set."""
+
+    variant: str
+    scores: ScoresOnTest
+    predicted: Integers
+    """The most probable class of each image, shape (N,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalResults:
+    """An external test set, and all runs on it."""
+
+    name: str
+    manifest: tuple[Row, ...]
+    labels: Integers
+    """Shape (N,), indices into `Results.classes`."""
+    groups: Integers
+    """Shape (N,), equal numbers for images that are duplicates of each other."""
+    runs: tuple[ExternalRun, ...]
+    """In the order of `Results.runs`."""
+
+    def runs_of(self, variant: str) -> list[ExternalRun]:
+        """The runs of one variant, a seed each."""
+        return [run for run in self.runs if run.variant == variant]
+
+    def correct(self, variant: str) -> NDArray[np.bool_]:
+        """Which images each seed's model gets correct, shape (S, N)."""
+        return np.stack([run.predicted == self.labels for run in self.runs_of(variant)])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """Everything the report is made of, except the images themselves."""
 
@@ -77,6 +109,8 @@ class Results:
     """Of all images that are not test."""
     checked_labels: tuple[CheckedLabel, ...]
     """Of the same images."""
+    external: tuple[ExternalResults, ...]
+    """In the order of params.yaml."""
 
     def runs_of(self, variant: str) -> list[Run]:
         """The runs of one variant, a seed each."""
@@ -114,6 +148,10 @@ def read_results(root: Path, params: Params) -> Results:
         embed=read_embed_cost(root / paths.EMBED_COST),
         learning_curve=read_learning_curve(root / paths.LEARNING_CURVE),
         checked_labels=read_label_issues(root / paths.LABEL_ISSUES),
+        external=tuple(
+            _read_external(root, external, cells=paths.all_cells(params), classes=classes)
+            for external in map(paths.ExternalSet, params.evaluate.external)
+        ),
     )
 
 
@@ -139,12 +177,7 @@ def _read_run(root: Path, cell: paths.Cell, *, labels: dict[str, str], classes: 
     metrics_path, predictions_path = root / cell.metrics, root / cell.predictions
     metrics = read_metrics(metrics_path)
     probabilities, predicted = _read_predictions(predictions_path, labels=labels, classes=classes)
-    accuracy = np.mean([classes[p] == label for p, label in zip(predicted, labels.values(), strict=True)])
-    if abs(accuracy - metrics.test.accuracy) > 1e-6:
-        raise DataError(
-            f"{metrics_path} says test accuracy {metrics.test.accuracy:.4f}, but {predictions_path} gives "
-            f"{accuracy:.4f}; run `dvc repro`"
-        )
+    _require_accuracy(predicted, labels, classes=classes, said=metrics.test, places=(metrics_path, predictions_path))
     card, history = read_model_card(root / cell.model), read_history(root / cell.history)
     kept = history.epochs[history.best]
     if (kept.phase, kept.epoch) != (card.best.phase, card.best.epoch):
@@ -164,11 +197,55 @@ def _read_run(root: Path, cell: paths.Cell, *, labels: dict[str, str], classes: 
     )
 
 
-def _read_predictions(path: Path, *, labels: dict[str, str], classes: tuple[str, ...]) -> tuple[Floats, Integers]:
-    """Probabilities (N, C) and predicted classes (N,) of the test images, in the order of `labels` and `classes`."""
-    found = read_predictions(path, classes=classes)
+def _read_external(
+    root: Path, external: paths.ExternalSet, *, cells: Sequence[paths.Cell], classes: tuple[str, ...]
+) -> ExternalResults:
+    manifest = tuple(read_manifest(root / external.manifest))
+    labels = {row.path: row.label for row in manifest if row.kept}
+    runs = []
+    for cell in cells:
+        metrics, predictions = root / external.metrics(cell), root / external.predictions(cell)
+        scores = read_external_metrics(metrics).external
+        _, predicted = _read_predictions(
+            predictions, labels=labels, classes=classes, listed=external.manifest, stage="evaluate_external"
+        )
+        _require_accuracy(predicted, labels, classes=classes, said=scores, places=(metrics, predictions))
+        runs.append(ExternalRun(variant=cell.variant, scores=scores, predicted=predicted))
+    return ExternalResults(
+        name=external.name,
+        manifest=manifest,
+        labels=np.array([classes.index(label) for label in labels.values()]),
+        groups=_number_groups(manifest, list(labels)),
+        runs=tuple(runs),
+    )
+
+
+def _require_accuracy(
+    predicted: Integers, labels: dict[str, str], *, classes: tuple[str, ...], said: ScoresOnTest, places: Sequence[Path]
+) -> None:
+    """Raise DataError if the accuracy that the first of `places` says is not that of the predictions in the second."""
+    accuracy = np.mean([classes[p] == label for p, label in zip(predicted, labels.values(), strict=True)])
+    if abs(accuracy - said.accuracy) > 1e-6:
+        raise DataError(
+            f"{places[0]} says test accuracy {said.accuracy:.4f}, but {places[1]} gives {accuracy:.4f}; run `dvc repro`"
+        )
+
+
+def _read_predictions(
+    path: Path,
+    *,
+    labels: dict[str, str],
+    classes: tuple[str, ...],
+    listed: Path = paths.SPLITS,
+    stage: str = "evaluate",
+) -> tuple[Floats, Integers]:
+    """Probabilities (N, C) and predicted classes (N,) of the test images, in the order of `labels` and `classes`.
+
+    `listed` is the file that says which images these are, and `stage` is what wrote `path`.
+    """
+    found = read_predictions(path, classes=classes, stage=stage)
     if dict(zip(found.paths, found.labels, strict=True)) != labels or len(found.paths) != len(labels):
-        raise DataError(f"{path}: these are not the {len(labels)} test images of data/splits.csv; run `dvc repro`")
+        raise DataError(f"{path}: these are not the {len(labels)} test images of {listed}; run `dvc repro`")
     row_of = {image: row for row, image in enumerate(found.paths)}
     order = [row_of[image] for image in labels]
     return found.probabilities[order], found.predicted[order]

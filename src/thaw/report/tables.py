@@ -9,7 +9,7 @@ import pandas as pd
 from thaw.data.manifest import EXPLANATIONS, Reason
 from thaw.data.splits_csv import SPLITS
 from thaw.params import SolvedPhase
-from thaw.report.comparison import Comparison
+from thaw.report.comparison import Comparison, ExternalSummary, PairComparison
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, count, points
@@ -35,7 +35,9 @@ def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
     return {
         "variants": _tabulate_variants(comparison),
         "costs": _tabulate_costs(comparison),
-        "pairs": _tabulate_pairs(comparison),
+        "pairs": _tabulate_pairs(comparison.pairs),
+        **{f"external {row.name}": _tabulate_external(row, comparison) for row in comparison.external},
+        **{f"external pairs {row.name}": _tabulate_pairs(row.pairs) for row in comparison.external},
         "candidates": _tabulate_candidates(comparison),
         "calibration": _tabulate_calibration(comparison),
         "learning_curve": _tabulate_learning_curve(comparison),
@@ -193,7 +195,24 @@ def _tabulate_learning_curve(comparison: Comparison) -> Table:
     return _make_table(frame)
 
 
-def _tabulate_pairs(comparison: Comparison) -> Table:
+def _tabulate_external(external: ExternalSummary, comparison: Comparison) -> Table:
+    rows = _flatten(external.variants)
+    frame = pd.DataFrame(
+        {
+            "variant": rows["variant"],
+            f"accuracy on {external.name}": rows["accuracy_mean"].map(_percent),
+            "95 % interval": rows["accuracy_ci95"].map(_interval),
+            "SD between seeds": rows.apply(_spread, axis=1),
+            "log loss": rows["log_loss_mean"].map(_decimals(3)),
+            "AUC": rows["roc_auc_mean"].map(_decimals(4)),
+            "ECE": rows["ece_mean"].map(_decimals(3)),
+            "test accuracy": [_percent(row.accuracy_mean) for row in comparison.variants],
+        }
+    )
+    return _make_table(frame, highlighted=_recommended_row(comparison))
+
+
+def _tabulate_pairs(pairs: Sequence[PairComparison]) -> Table:
     frame = pd.DataFrame(
         [
             {
@@ -206,7 +225,7 @@ def _tabulate_pairs(comparison: Comparison) -> Table:
                 "images that differ": f"{row.images_differing:,}",
                 "seeds ahead": f"{row.seeds_with_a_ahead} : {row.seeds_with_b_ahead}",
             }
-            for row in comparison.pairs
+            for row in pairs
         ]
     )
     return _make_table(frame)

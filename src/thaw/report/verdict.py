@@ -1,7 +1,7 @@
 """`Comparison` -> sentences; pure functions."""
 
 from thaw.evaluation.significance import MIN_SEEDS
-from thaw.report.comparison import BUSY_RATIO, Comparison, PairComparison
+from thaw.report.comparison import BUSY_RATIO, Comparison, ExternalSummary, PairComparison
 from thaw.utils.words import count, enumerate_words, points
 
 ESTIMAND = (
@@ -16,6 +16,7 @@ def write_verdict(comparison: Comparison) -> list[str]:
         ESTIMAND,
         _say_recommendation(comparison),
         *_say_too_few_seeds(comparison),
+        *(_say_external(external, comparison) for external in comparison.external),
         *(_say_pair(pair, comparison) for pair in comparison.pairs),
         _say_precision(comparison),
         _say_baseline(comparison),
@@ -82,6 +83,68 @@ def _say_too_few_seeds(comparison: Comparison) -> list[str]:
         f"well enough. Add at least {count(missing, 'seed')} to `seeds` in params.yaml. Until then, intervals and "
         "p-values are of these very models on other images, and every pair is inconclusive."
     ]
+
+
+def _say_external(external: ExternalSummary, comparison: Comparison) -> str:
+    """Whether another archive says the same, how accurate the recommended variant is there, and what is left out."""
+    advice = comparison.recommended.variant
+    there = next(row for row in external.variants if row.variant == advice)
+    here = next(row for row in comparison.variants if row.variant == advice)
+    low, high = there.accuracy_ci95
+    text = (
+        f"{_judge_external(external, comparison)}{advice} has {points(there.accuracy_mean)} % there (95 % interval "
+        f"{points(low)} to {points(high)}), and {points(here.accuracy_mean)} % on the test split."
+    )
+    copies = external.copies_of_training_images
+    if copies:
+        text += (
+            f" {count(copies, 'image')} of {external.name} {'is a copy' if copies == 1 else 'are copies'} of images "
+            f"that were trained on, and {'is' if copies == 1 else 'are'} left out."
+        )
+    return text
+
+
+def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
+    """Whether an external set agrees with what is recommended; nothing if there is nothing to compare."""
+    name, advice = f"the external set {external.name} ({count(external.images, 'image')})", comparison.recommended
+    start = f"On {name} "
+    if advice.reason == "only":
+        return f"{start}nothing is compared: "
+    if not comparison.speaks_of_recipes:
+        return f"{start}there are too few seeds to compare recipes, too: "
+    pairs = [pair for pair in external.pairs if advice.variant in (pair.a, pair.b)]
+    better = [pair for pair in pairs if pair.outcome == "better" and pair.loser == advice.variant]
+    if better:
+        gaps = enumerate_words([f"{pair.winner} is {_say_gap(pair)}" for pair in better])
+        return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {gaps}: better. "
+    worse = [pair.loser for pair in pairs if pair.outcome == "better"]
+    equal = [pair.b if pair.a == advice.variant else pair.a for pair in pairs if pair.outcome == "equivalent"]
+    flops = {row.variant: row.cost.flops for row in comparison.variants}
+    cheaper = [other for other in equal if flops[other] < flops[advice.variant]]
+    if cheaper:
+        return (
+            f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {enumerate_words(cheaper)}, which "
+            f"{'is' if len(cheaper) == 1 else 'are'} cheaper, {'is' if len(cheaper) == 1 else 'are'} equivalent. "
+        )
+    found = [
+        *([f"is better than {enumerate_words(worse)}"] if worse else []),
+        *([f"is equivalent to {enumerate_words(equal)}"] if equal else []),
+    ]
+    if found:
+        return f"{start}{advice.variant} {enumerate_words(found)}, too, which agrees with the recommendation. "
+    return (
+        f"{start}no variant is shown to be better or worse than {advice.variant}, which neither confirms the "
+        "recommendation nor contradicts it. "
+    )
+
+
+def _say_gap(pair: PairComparison) -> str:
+    """The gap between winner and loser, with its interval."""
+    low, high = sorted(abs(end) for end in pair.difference_ci95)
+    return (
+        f"{points(abs(pair.difference))} points above {pair.loser} (95 % interval {points(low)} to {points(high)}, "
+        f"{_p_value(pair)})"
+    )
 
 
 def _say_pair(pair: PairComparison, comparison: Comparison) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +17,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
 from thaw.errors import one_line
-from thaw.evaluation.metrics_json import read_metrics
+from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
 from thaw.network import model_card
 from thaw.network.model_card import ModelCard, read_model_card
 from thaw.params import dotted, load_params
-from thaw.paths import FIGURES, MLFLOW_LOCK, Cell
+from thaw.paths import FIGURES, MLFLOW_LOCK, Cell, ExternalSet
 from thaw.training.cost_json import TrainCost, read_train_cost
 from thaw.training.history_csv import read_history
 from thaw.utils.dvc_lock import locked_stage
@@ -31,18 +31,21 @@ Stage = Literal["train", "evaluate", "report"]
 log = logging.getLogger(__name__)
 
 
-def sync_cell(cell: Cell, *, experiment: str, through: Stage) -> str | None:
+def sync_cell(cell: Cell, *, experiment: str, through: Stage, external: Sequence[ExternalSet] = ()) -> str | None:
     """Make MLflow show what the files of `cell` hold, and return the run's id.
 
     The run is made if there is none. Only what the stages up to `through` wrote is shown: files of later stages can be
-    left from another model. Without a reachable server the work of a stage is not lost: a warning is logged, None is
-    returned, and `thaw sync` makes up for it.
+    left from another model. So can metrics on external test sets: only those of `external` are shown. Without a
+    reachable server the work of a stage is not lost: a warning is logged, None is returned, and `thaw sync` makes up
+    for it.
     """
     try:
         client = _connect()
         run = _find_or_create_run(client, cell, experiment=experiment)
         if through != "train":
             _mirror_evaluation(client, run, cell)
+        for external_set in external:
+            _mirror_external(client, run, cell, external_set)
         if through == "report":
             _mirror_figures(client, run, cell)
     except Exception as error:  # MLflow's stores raise whatever their drivers do; no training is worth losing for it
@@ -54,8 +57,18 @@ def sync_cell(cell: Cell, *, experiment: str, through: Stage) -> str | None:
 
 def is_evaluated(cell: Cell) -> bool:
     """Whether the metrics of `cell` are those of its present model: DVC knows which model was evaluated."""
+    return _used_model(cell, f"evaluate@{cell}")
+
+
+def is_evaluated_on(external: ExternalSet, cell: Cell) -> bool:
+    """The same of its metrics on an external test set."""
+    return _used_model(cell, f"evaluate_external@{external}-{cell}")
+
+
+def _used_model(cell: Cell, stage: str) -> bool:
+    """Whether a stage last ran with the model that training made."""
     outs = {out["path"]: out["md5"] for out in locked_stage(f"train@{cell}").get("outs", [])}
-    deps = {dep["path"]: dep["md5"] for dep in locked_stage(f"evaluate@{cell}").get("deps", [])}
+    deps = {dep["path"]: dep["md5"] for dep in locked_stage(stage).get("deps", [])}
     model = cell.model.as_posix()
     return model in outs and outs[model] == deps.get(model)
 
@@ -121,6 +134,20 @@ def _mirror_evaluation(client: MlflowClient, run: Run, cell: Cell) -> None:
     )
     client.log_artifact(run.info.run_id, str(cell.predictions), "predictions")
     client.set_tag(run.info.run_id, _METRICS, digest)
+
+
+def _mirror_external(client: MlflowClient, run: Run, cell: Cell, external: ExternalSet) -> None:
+    """Metrics such as `external_web_accuracy`, and the predictions."""
+    metrics, tag = external.metrics(cell), f"thaw.external_{external}_sha256"
+    if not metrics.exists() or run.data.tags.get(tag) == (digest := _sha256([metrics])):
+        return
+    values = read_external_metrics(metrics).external.model_dump()
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(f"external_{external}_{key}", value, run.info.end_time, 0) for key, value in values.items()],
+    )
+    client.log_artifact(run.info.run_id, str(external.predictions(cell)), f"predictions/{external}")
+    client.set_tag(run.info.run_id, tag, digest)
 
 
 def _mirror_figures(client: MlflowClient, run: Run, cell: Cell) -> None:
@@ -191,11 +218,16 @@ def _sha256(files: Iterable[Path]) -> str:
 
 def main() -> None:
     """Show one cell once the process that started this one says so; see `background.synced_in_background`."""
-    variant, seed, stage = sys.argv[1:]
+    variant, seed, stage, *external = sys.argv[1:]
     experiment = load_params().tracking.experiment
     through: Stage = "train" if stage == "train" else "evaluate"
     if sys.stdin.readline():
-        sync_cell(Cell(variant, int(seed)), experiment=experiment, through=through)
+        sync_cell(
+            Cell(variant, int(seed)),
+            experiment=experiment,
+            through=through,
+            external=[ExternalSet(name) for name in external],
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""Accuracy on another archive with the same classes, unpacked and cleaned as the pipeline does it: `thaw evaluate`."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.data.clean import clean_images
+from thaw.data.external import match_classes
+from thaw.data.image_zip import ImageZip
+from thaw.evaluation.external import predict_rows, read_kept
+from thaw.evaluation.predictions_csv import Probabilities
+from thaw.ingest.archive_reader import check_archive
+from thaw.ingest.unpack import unpack_archive
+from thaw.network.classifier import load_model
+from thaw.params import CleanParams, ComputeParams, UnzipParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveScore:
+    """How a model does on the images of an archive."""
+
+    model: Path
+
+    images: int
+    """Sound ones, in class folders; copies of one image count as one each."""
+
+    correct: int
+
+
+def evaluate_on_archive(
+    models: Sequence[Path],
+    archive: Path,
+    *,
+    classes: Mapping[str, str],
+    unzip: UnzipParams,
+    clean: CleanParams,
+    compute: ComputeParams,
+    batch_size: int,
+) -> Iterator[ArchiveScore]:
+    """Evaluate models, from this project or others, on another archive, one after the other.
+
+    For images that differ from the training images in kind: another camera, another taste. What the archive shares with
+    the training images is not looked for, since a model does not say what these were.
+
+    Raises:
+        DataError: a model or the archive is missing or broken, or the archive has a class that a model does not know.
+    """
+    check_archive(archive, named_by="--data")
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        odd = unpack_archive(archive, scratch / "images", limits=unzip)
+        clean_images(
+            scratch / "images",
+            params=clean,
+            manifest=scratch / "manifest.csv",
+            images=scratch / "images.zip",
+            dropped=scratch / "dropped.zip",
+            odd=odd,
+            name=str(archive),
+        )
+        rows = read_kept(scratch / "manifest.csv")
+        found = {row.label for row in rows}
+        with ImageZip(scratch / "images.zip") as images:
+            for model in models:
+                saved = load_model(model)
+                known = saved.card.classes
+                meant = match_classes(found, known=known, mapping=classes, archive=archive, named_by="--classes")
+                labels = np.array([known.index(meant[row.label]) for row in rows])
+                probabilities = predict_rows(
+                    saved, images, rows, batch_size=batch_size, compute=compute, label=str(model)
+                )
+                yield ArchiveScore(model=model, images=len(rows), correct=_count_correct(probabilities, labels))
+
+
+def _count_correct(probabilities: Probabilities, labels: NDArray[np.int64]) -> int:
+    return int(np.sum(probabilities.argmax(axis=1) == labels))

@@ -23,7 +23,7 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	@touch $@
 
 repro: $(VENV)/ready ## run the pipeline: what has changed, and nothing else
-	@dvc repro
+	@thaw repro
 	@echo "Read reports/comparison.md or open reports/comparison.html; \`make ui\` shows the runs."
 
 # Two workers with two threads each share what may be two cores: threads that wait must not spin.

@@ -22,7 +22,7 @@ from thaw.utils.code_closure import PACKAGE, closure_of, closure_sha256, importe
 
 LAYERS = (
     "errors", "params", "paths", "utils", "compute", "sample", "ingest", "data",
-    "network", "training", "evaluation", "diagnosis", "tracking", "report", "cli",
+    "network", "training", "evaluation", "diagnosis", "tracking", "report", "pipeline", "cli",
 )  # fmt: skip
 """Modules and packages of src/thaw in the order of the data: each imports only what stands before it."""
 
@@ -98,14 +98,22 @@ def test_utils_is_a_closed_list() -> None:
 
 @pytest.mark.parametrize(
     ("library", "homes"),
-    [("mlflow", {"tracking"}), ("timm", {"network"}), ("torchvision", {"network"}), ("kaggle", {"ingest"})],
+    [
+        ("mlflow", {"tracking"}),
+        ("timm", {"network"}),
+        ("torchvision", {"network"}),
+        ("kaggle", {"ingest"}),
+        ("dvc", {"pipeline"}),
+    ],
 )
 def test_a_library_is_imported_in_one_package_alone(library: str, homes: set[str]) -> None:
     importers = {module.split("/")[0] for module in MODULES if library in imported_libraries(PACKAGE / f"{module}.py")}
     assert importers == homes
 
 
-@pytest.mark.parametrize("package", ["errors", "params", "paths", "utils", "sample", "ingest", "tracking", "report"])
+@pytest.mark.parametrize(
+    "package", ["errors", "params", "paths", "utils", "sample", "ingest", "tracking", "report", "pipeline"]
+)
 def test_no_torch_where_none_is_needed(package: str) -> None:
     files = [PACKAGE / f"{package}.py"] if (PACKAGE / f"{package}.py").exists() else (PACKAGE / package).glob("*.py")
     assert not [path for path in files if "torch" in imported_libraries(path)]

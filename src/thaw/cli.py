@@ -54,6 +54,15 @@ def main() -> None:
     inspect.add_argument("--labels", metavar="CSV", help="instead of data.labels")
     inspect.add_argument("--json", action="store_true", help="print JSON instead of tables")
     inspect.set_defaults(command=_inspect)
+    repro = commands.add_parser("repro", help="run the pipeline, as `dvc repro` does, with several stages at once")
+    repro.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="at most so many stages at once (default: one a GPU, or else for every compute.threads cores, as far as "
+        "memory allows)",
+    )
+    repro.set_defaults(command=_repro)
     sync = commands.add_parser("sync", help="make MLflow show all runs that DVC's outputs hold")
     sync.set_defaults(command=_sync)
     backbones = commands.add_parser("backbones", help="list the networks that backbone.name can be")
@@ -120,6 +129,18 @@ def _inspect(arguments: argparse.Namespace) -> None:
     print(found.model_dump_json(indent=2) if arguments.json else format_inspection(found), flush=True)
     if found.problem:
         raise DataError(found.problem)
+def _repro(arguments: argparse.Namespace) -> None:
+    from thaw.params import load_params
+
+    params = load_params()  # before DVC, whose sentences on its matrix name no parameter
+    from thaw.pipeline.repro import StoppedError, reproduce_pipeline, require_jobs
+
+    require_jobs(arguments.jobs)
+    try:
+        reproduce_pipeline(params, jobs=arguments.jobs)
+    except StoppedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(128 + error.number)
 
 
 def _parse_classes(pairs: list[str]) -> dict[str, str]:

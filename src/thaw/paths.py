@@ -16,7 +16,8 @@ IMAGES = Path("data/clean/images.zip")
 DROPPED = Path("data/clean/dropped.zip")
 SPLITS = Path("data/splits.csv")
 FEATURES = Path("data/features.safetensors")
-EMBED_COST = Path("data/cost/embed.json")
+COSTS = Path("data/cost")
+EMBED_COST = COSTS / "embed.json"
 LEARNING_CURVE = Path("data/diagnosis/learning_curve.csv")
 LABEL_ISSUES = Path("data/diagnosis/label_issues.csv")
 FIGURES = Path("reports/figures")
@@ -34,13 +35,16 @@ OUTPUTS = (
 """All that DVC watches, but for what belongs to a cell."""
 
 SCRATCH = Path(".thaw")
-"""Checkpoints, unfinished downloads, locks: what git and DVC ignore, and what can be deleted."""
+"""Checkpoints, unfinished downloads, logs, locks: what git and DVC ignore, and what can be deleted."""
 
 CHECKPOINTS = SCRATCH / "checkpoints"
 EMBED_CHECKPOINTS = CHECKPOINTS / "embed"
 DOWNLOADS = SCRATCH / "downloads"
 EXTERNAL_SCRATCH = SCRATCH / "external"
 MLFLOW_LOCK = SCRATCH / "mlflow.lock"
+REPRO_LOCK = SCRATCH / "repro.lock"
+LOGS = SCRATCH / "logs"
+"""What each stage printed under `thaw repro`."""
 
 
 class Cell(NamedTuple):

@@ -1,0 +1,180 @@
+"""`thaw repro`: what `dvc repro` does, with as many stages at once as the machine has room for.
+
+Each stage is `dvc repro --single-item` in a process of its own, once its upstream stages are done; DVC decides what is
+stale, and finds results in its cache. A stage that fails stops those alone that need it. At the end DVC is asked
+whether all is up to date, and runs by itself what is not.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+
+from thaw import paths
+from thaw.errors import ConfigError, TrainingError
+from thaw.params import Params
+from thaw.pipeline.dvc_stages import find_changed, load_dvc, outcome_of, plan, reproduce, reproduce_all
+from thaw.pipeline.jobs import Job, start_job
+from thaw.pipeline.lock import exclusive
+from thaw.pipeline.machine import choose_jobs, environment_of_job, list_gpus
+from thaw.pipeline.schedule import Outcome, Schedule, Stage
+from thaw.pipeline.view import View
+
+REFRESH_S = 0.5
+
+
+class StoppedError(TrainingError):
+    """A signal came; `number` is its number."""
+
+    def __init__(self, number: int, *, names: Sequence[str]) -> None:
+        stopped = f" ({', '.join(names)} stopped)" if names else ""
+        super().__init__(f"stopped by {signal.Signals(number).name}{stopped}; run the same command to resume")
+        self.number = number
+
+
+def reproduce_pipeline(params: Params, *, jobs: int | None = None) -> None:
+    """Bring all outputs up to date.
+
+    Args:
+        params: read and valid.
+        jobs: how many stages at once at most; None: as many as `choose_jobs` says.
+
+    Raises:
+        ConfigError: another `thaw repro` is running, or DVC cannot read the pipeline.
+        TrainingError: a stage failed.
+        StoppedError: SIGINT, SIGTERM or SIGHUP came; what ran has saved and ended.
+    """
+    with exclusive(paths.REPRO_LOCK), _captured_signals() as signals:
+        load_dvc()
+        schedule = Schedule(plan())
+        if schedule.wanted:
+            gpus = list_gpus()
+            slots = jobs or choose_jobs(threads=params.compute.threads, gpus=gpus)
+            driver = _Driver(schedule, signals, slots=slots, gpus=gpus, threads=params.compute.threads)
+            driver.run()
+            if find_changed([stage.name for stage in schedule.stages]) and reproduce_all() != 0:
+                raise TrainingError("dvc repro failed at what was left; see above")
+        View().say(_summarise(schedule))
+
+
+class _Driver:
+    """Starts jobs, waits for them, and says what becomes of them."""
+
+    def __init__(
+        self, schedule: Schedule, signals: list[int], *, slots: int, gpus: Sequence[str], threads: int
+    ) -> None:
+        self.schedule, self.signals, self.view = schedule, signals, View()
+        self.slots, self.gpus, self.threads = slots, gpus, threads
+        self.running: list[Job] = []
+
+    def run(self) -> None:
+        """Run until nothing is left to do; raises TrainingError or StoppedError then, if need be."""
+        at_once = min(self.slots, len(self.schedule.wanted))
+        self.view.say(f"thaw repro: {len(self.schedule.wanted)} stages to look at, {at_once} at once")
+        while not self.signals and not self.schedule.is_over():
+            self._start_ready()
+            self._wait()
+        if self.signals:
+            self._stop()
+        failed, skipped = self.schedule.names("failed"), self.schedule.names("skipped")
+        if failed:
+            logs = ", ".join(f"{name} (see {_log_of(name)})" for name in failed)
+            left_out = f"; not run for that: {', '.join(skipped)}" if skipped else ""
+            raise TrainingError(f"failed: {logs}{left_out}; run the same command to go on")
+
+    def _start_ready(self) -> None:
+        ready = self.schedule.ready()
+        free = self.slots - len(self.running)
+        if free <= 0 or not ready:
+            return
+        # What only an upstream stage can have made stale: asked for all at once, where there are several.
+        doubtful = [stage for stage in ready if not stage.changed]
+        if len(doubtful) > 1:
+            changed = find_changed([stage.name for stage in doubtful])
+            for stage in doubtful:
+                if stage.name not in changed:
+                    self.schedule.finish(stage.name, "unchanged")
+            ready = [stage for stage in ready if stage.name not in self.schedule.outcomes]
+        for stage in ready[:free]:
+            self._start(stage)
+
+    def _start(self, stage: Stage) -> None:
+        gpu = None
+        if self.gpus and self.slots > 1:
+            used = [job.gpu for job in self.running]
+            gpu = min(self.gpus, key=used.count)
+        environment = environment_of_job(gpu=gpu, jobs=self.slots, threads=self.threads)
+        work: Callable[[], int] = partial(reproduce, stage.name)
+        self.running.append(start_job(stage.name, work, log=_log_of(stage.name), gpu=gpu, environment=environment))
+        self.schedule.start(stage.name)
+
+    def _wait(self) -> None:
+        """Wait for a job to end, a signal, or the time to show how far they are."""
+        ended = wait([job.process.sentinel for job in self.running], timeout=REFRESH_S)
+        for job in [job for job in self.running if job.process.sentinel in ended]:
+            self._end(job)
+        self.view.show_running(self.running)
+
+    def _end(self, job: Job) -> None:
+        code = job.finish()
+        self.running.remove(job)
+        outcome: Outcome = "failed"
+        if code == 0:
+            outcome = outcome_of(job.name, job.log.read_text(encoding="utf-8", errors="replace"))
+        elif self.signals:
+            outcome = "skipped"
+        self.schedule.finish(job.name, outcome)
+        if outcome != "skipped":
+            done = len(self.schedule.names("ran", "cached", "unchanged", "failed"))
+            self.view.show_end(job, outcome, done=done, wanted=len(self.schedule.wanted))
+
+    def _stop(self) -> None:
+        """Let all jobs save and end; at a second signal, end them at once."""
+        names = [job.name for job in self.running]
+        if names:
+            self.view.say(f"stopping {', '.join(names)}; again to kill")
+        for job in self.running:
+            job.stop()
+        while self.running:
+            if len(self.signals) > 1:
+                for job in self.running:
+                    job.kill()
+            self._wait()
+        raise StoppedError(self.signals[0], names=names)
+
+
+def _log_of(stage: str) -> Path:
+    return paths.LOGS / f"{stage}.log"
+
+
+def _summarise(schedule: Schedule) -> str:
+    ran, cached = len(schedule.names("ran")), len(schedule.names("cached"))
+    return f"up to date: {ran} stages ran, {cached} from the cache"
+
+
+@contextmanager
+def _captured_signals() -> Iterator[list[int]]:
+    """The numbers of the signals that come in the block, instead of their effect."""
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # nohup has made SIGHUP ignored, and it stays so.
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heeded}
+    try:
+        yield came
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def require_jobs(jobs: int | None) -> None:
+    """ConfigError for a number of jobs that cannot be."""
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs: expected a number of at least 1, got {jobs}")

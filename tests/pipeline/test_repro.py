@@ -1,0 +1,288 @@
+"""`thaw repro` on a pipeline of toy stages: side by side, in order, stopped, killed, and the same lock as `dvc repro`.
+
+Run with `pytest tests/pipeline/test_repro.py`.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from conftest import ROOT
+
+STAGE = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+name, out, *deps = sys.argv[1:]
+notes = Path(".thaw/notes")
+notes.mkdir(parents=True, exist_ok=True)
+(notes / f"{name}.began").write_text(str(os.getpid()))
+began = time.time()
+
+def save(number, _):
+    (notes / f"{name}.saved").touch()
+    time.sleep(0.2)  # a second signal would be one too many
+    sys.exit("stopped by " + signal.Signals(number).name)
+
+signal.signal(signal.SIGTERM, save)
+if os.environ.get("TOY_FAILS") == name:
+    sys.exit("error: this is how it failed")
+together = os.environ.get("TOY_TOGETHER", "")
+if together and name.startswith("train"):
+    deadline = time.time() + 60
+    while len(list(notes.glob("train*.began"))) < int(together):
+        assert time.time() < deadline, "the others did not begin"
+        time.sleep(0.02)
+if name.startswith(os.environ.get("TOY_BLOCKS", "nothing")):
+    time.sleep(120)
+Path(out).parent.mkdir(parents=True, exist_ok=True)
+Path(out).write_text(name + "".join(Path(dep).read_text() for dep in deps))
+(notes / f"{name}.json").write_text(json.dumps([began, time.time()]))
+"""
+
+CELL = "${item.variant}-${item.seed}"
+MATRIX = {"variant": "${variants}", "seed": "${seeds}"}
+PIPELINE = {
+    "stages": {
+        "prepare": {"cmd": "python stage.py prepare data/prepared", "params": ["sample"], "outs": ["data/prepared"]},
+        "train": {
+            "matrix": MATRIX,
+            "cmd": f"python stage.py train@{CELL} data/models/{CELL} data/prepared",
+            "deps": ["data/prepared"],
+            "params": ["variants.${item.variant}"],
+            "outs": [f"data/models/{CELL}"],
+        },
+        "evaluate": {
+            "matrix": MATRIX,
+            "cmd": f"python stage.py evaluate@{CELL} data/predictions/{CELL} data/models/{CELL}",
+            "deps": [f"data/models/{CELL}"],
+            "outs": [f"data/predictions/{CELL}"],
+        },
+        "report": {
+            "cmd": "python stage.py report reports/comparison.md",
+            "deps": ["data/predictions"],
+            "params": ["seeds"],
+            "outs": ["reports/comparison.md"],
+        },
+    }
+}
+CELLS = ["frozen-0", "frozen-1", "tuned-0", "tuned-1"]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    return make_toy(tmp_path / "toy")
+
+
+def make_toy(folder: Path) -> Path:
+    """A project with four cells."""
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    shutil.copy(ROOT / ".dvcignore", folder)
+    (folder / "stage.py").write_text(STAGE)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE, sort_keys=False))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    set_params(
+        folder, params | {"variants": {name: [{"train": "head"}] for name in ("frozen", "tuned")}, "seeds": [0, 1]}
+    )
+    return folder
+
+
+def set_params(folder: Path, params: dict[str, Any]) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def read_params(folder: Path) -> dict[str, Any]:
+    params: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text())
+    return params
+
+
+def environment(**own: str) -> dict[str, str]:
+    inherited = {
+        key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "THAW_LAUNCHER")
+    }
+    return inherited | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}", **own}
+
+
+THAW = [sys.executable, "-c", "from thaw.cli import run; run()", "repro"]
+
+
+def repro(folder: Path, *arguments: str, **own: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*THAW, *arguments], cwd=folder, env=environment(**own), capture_output=True, text=True, check=False
+    )
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, **own: str) -> Iterator["subprocess.Popen[str]"]:
+    """`thaw repro` in the background."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*THAW, *arguments], cwd=folder, env=environment(**own), stdout=pipe, stderr=pipe, text=True
+    ) as driver:
+        try:
+            yield driver
+        finally:
+            driver.kill()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen"
+        time.sleep(0.02)
+
+
+def notes(folder: Path, pattern: str) -> list[Path]:
+    return list((folder / ".thaw/notes").glob(pattern))
+
+
+def lock(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    return loaded
+
+
+def running_stages(folder: Path) -> list[int]:
+    """The stages that have begun and still run."""
+    return [pid for note in notes(folder, "*.began") if psutil.pid_exists(pid := int(note.read_text()))]
+
+
+def test_cells_run_side_by_side_in_order_and_the_lock_is_that_of_dvc_repro(toy: Path, tmp_path: Path) -> None:
+    # Each training waits until all four have begun.
+    done = repro(toy, "--jobs", "4", TOY_TOGETHER="4")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "up to date: 10 stages ran, 0 from the cache"
+    spans = {path.stem: json.loads(path.read_text()) for path in notes(toy, "*.json")}
+    assert len(spans) == 10
+    for cell in CELLS:
+        assert spans["prepare"][1] <= spans[f"train@{cell}"][0]
+        assert spans[f"train@{cell}"][1] <= spans[f"evaluate@{cell}"][0]
+        assert spans[f"evaluate@{cell}"][1] <= spans["report"][0]
+    plain = make_toy(tmp_path / "plain")
+    subprocess.run(["dvc", "repro", "-q"], cwd=plain, env=environment(), check=True)
+    assert lock(toy) == lock(plain)
+    again = repro(toy)
+    assert again.returncode == 0
+    assert again.stderr == "up to date: 0 stages ran, 0 from the cache\n"
+
+
+def test_one_job_is_one_stage_at_a_time(toy: Path) -> None:
+    assert repro(toy, "--jobs", "1").returncode == 0
+    spans = sorted(json.loads(path.read_text()) for path in notes(toy, "*.json"))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_what_changed_runs_and_what_was_once_done_comes_from_the_cache(toy: Path) -> None:
+    assert repro(toy).returncode == 0
+    before = read_params(toy)
+    changed = before | {"variants": before["variants"] | {"tuned": [{"train": "all", "epochs": 1, "lr": 0.1}]}}
+    set_params(toy, changed)
+    # The models are the same bytes, so nothing behind them is stale.
+    assert repro(toy).stderr.splitlines()[-1] == "up to date: 2 stages ran, 0 from the cache"
+    set_params(toy, before)
+    assert repro(toy).stderr.splitlines()[-1] == "up to date: 0 stages ran, 2 from the cache"
+
+
+def test_a_cell_that_fails_stops_no_other_and_the_end_says_where_its_log_is(toy: Path) -> None:
+    done = repro(toy, "--jobs", "2", TOY_FAILS="train@frozen-1")
+    assert done.returncode == 1
+    assert {path.stem for path in notes(toy, "evaluate*.json")} == {
+        f"evaluate@{cell}" for cell in CELLS if cell != "frozen-1"
+    }
+    assert "error: this is how it failed" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "error: failed: train@frozen-1 (see .thaw/logs/train@frozen-1.log); "
+        "not run for that: evaluate@frozen-1, report; run the same command to go on"
+    )
+    assert "this is how it failed" in (toy / ".thaw/logs/train@frozen-1.log").read_text()
+    assert repro(toy).stderr.splitlines()[-1] == "up to date: 3 stages ran, 0 from the cache"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_all_save_and_end(toy: Path, number: signal.Signals, code: int) -> None:
+    with started(toy, "--jobs", "4", TOY_BLOCKS="train") as driver:
+        wait_until(lambda: len(notes(toy, "train*.began")) == 4)
+        driver.send_signal(number)
+        _, said = driver.communicate(timeout=60)
+    assert driver.returncode == code, said
+    assert len(notes(toy, "train*.saved")) == 4
+    assert running_stages(toy) == []
+    assert said.splitlines()[-1].startswith(f"error: stopped by {number.name} (train@frozen-0, ")
+    assert repro(toy).stderr.splitlines()[-1] == "up to date: 9 stages ran, 0 from the cache"
+
+
+def test_a_driver_that_is_killed_leaves_no_stage_behind(toy: Path) -> None:
+    with started(toy, "--jobs", "2", TOY_BLOCKS="train") as driver:
+        wait_until(lambda: len(notes(toy, "train*.began")) == 2)
+        driver.kill()
+        driver.wait()
+    # At once: it waits for what still saves.
+    done = repro(toy)
+    assert done.returncode == 0, done.stderr
+    assert len(notes(toy, "train*.saved")) == 2
+    assert done.stderr.splitlines()[-1] == "up to date: 9 stages ran, 0 from the cache"
+    assert len(lock(toy)) == 10
+
+
+def test_a_dvc_that_is_killed_takes_its_stage_with_it(toy: Path) -> None:
+    with started(toy, "--jobs", "1", TOY_BLOCKS="train@frozen-0") as driver:
+        wait_until(lambda: len(notes(toy, "train*.began")) == 1)
+        (dvc,) = psutil.Process(driver.pid).children()
+        dvc.kill()
+        _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 1
+    assert "error: failed: train@frozen-0 (" in said
+    assert len(notes(toy, "train@frozen-0.saved")) == 1
+    assert running_stages(toy) == []
+    assert repro(toy).stderr.splitlines()[-1] == "up to date: 3 stages ran, 0 from the cache"
+
+
+def test_a_second_driver_says_that_the_first_is_running(toy: Path) -> None:
+    with started(toy, TOY_BLOCKS="prepare") as driver:
+        wait_until(lambda: len(notes(toy, "prepare.began")) == 1)
+        second = repro(toy)
+        driver.terminate()
+        driver.communicate(timeout=60)
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"error: thaw repro is running here already (process {driver.pid}); wait until it has ended, or stop it: "
+        f"kill {driver.pid}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seeds": 0}, "seeds: expected a list, got 0"),
+        ({"seeds": "many"}, "seeds: expected a list, got 'many'"),
+        ({"variants": ["frozen"]}, "variants: expected keys with values, got ['frozen']"),
+    ],
+)
+def test_a_wrong_parameter_is_named_before_dvc_is_asked(toy: Path, change: dict[str, Any], sentence: str) -> None:
+    set_params(toy, read_params(toy) | change)
+    done = repro(toy)
+    assert done.returncode == 1
+    assert done.stderr == f"error: params.yaml: {sentence}\n"
+
+
+def test_a_pipeline_that_dvc_cannot_read_and_jobs_that_cannot_be_are_one_sentence(toy: Path) -> None:
+    done = repro(toy, "--jobs", "0")
+    assert (done.returncode, done.stderr) == (1, "error: --jobs: expected a number of at least 1, got 0\n")
+    (toy / "dvc.yaml").write_text("stages: 3\n")
+    done = repro(toy)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: DVC cannot read the pipeline: ")
+    assert done.stderr.count("\n") == 1

@@ -129,6 +129,8 @@ def _inspect(arguments: argparse.Namespace) -> None:
     print(found.model_dump_json(indent=2) if arguments.json else format_inspection(found), flush=True)
     if found.problem:
         raise DataError(found.problem)
+
+
 def _repro(arguments: argparse.Namespace) -> None:
     from thaw.params import load_params
 

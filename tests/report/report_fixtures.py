@@ -172,7 +172,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def summarise(root: Path, params: Params) -> ComparisonFile:
     """What comparison.json of a project would hold."""
     comparison = build_comparison(read_results(root, params), params=params, run_ids={})
-    return ComparisonFile(**dict(comparison), verdict=tuple(write_verdict(comparison)))
+    return ComparisonFile(**dict(comparison), verdict=write_verdict(comparison).sentences)
 
 
 def draw_image(number: int, *, side_px: int = 64) -> bytes:

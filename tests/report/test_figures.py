@@ -13,7 +13,8 @@ from PIL import Image
 from report import report_fixtures
 from report.report_fixtures import ALIKE, RUN_IDS, Training, make_params, make_project, summarise
 from thaw import paths
-from thaw.report.figures import count_confusion, draw_accuracy_against_cost, draw_comparison_figures, figure_style
+from thaw.report.confusion import count_confusion
+from thaw.report.figures import draw_accuracy_against_cost, draw_comparison_figures, figure_style, to_png, to_svg
 from thaw.report.results import read_results
 from thaw.report.thumbnails import natural_key
 
@@ -56,8 +57,9 @@ def test_a_confusion_matrix_counts_all_seeds(written: Path) -> None:
 def test_accuracy_against_cost_has_room_for_any_number_of_variants(written: Path, variants: int) -> None:
     params = make_params()
     comparison, results = summarise(written, params), read_results(written, params)
+    fewer = comparison.model_copy(update={"variants": comparison.variants[:variants]})
     with figure_style():
-        png = draw_accuracy_against_cost(comparison.variants[:variants], results.runs, baseline=0.5)
+        png = to_png(draw_accuracy_against_cost(fewer, results.runs))
     with Image.open(io.BytesIO(png)) as image:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
     colors = {tuple(color) for color in np.unique(pixels, axis=0).tolist()}
@@ -71,5 +73,11 @@ def test_curves_of_a_discarded_phase_and_of_solved_heads_are_drawn(tmp_path: Pat
     make_project(tmp_path, params, mistakes=ALIKE, trainings={"two_stage-0": Training(best=(0, 3))})
     comparison, results = summarise(tmp_path, params), read_results(tmp_path, params)
     with figure_style():
-        first, second = (draw_comparison_figures(results, comparison) for _ in range(2))
+        first, second = (
+            {
+                name: (to_png(figure), to_svg(figure, name))
+                for name, figure in draw_comparison_figures(results, comparison).items()
+            }
+            for _ in range(2)
+        )
     assert first == second

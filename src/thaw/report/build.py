@@ -6,7 +6,7 @@ from pathlib import Path
 from thaw import paths
 from thaw.params import Params
 from thaw.report.comparison import Comparison, build_comparison
-from thaw.report.figures import draw_comparison_figures, draw_run_figures, figure_style
+from thaw.report.figures import draw_comparison_figures, draw_run_figures, figure_style, to_png, to_svg
 from thaw.report.image_grids import draw_sheet
 from thaw.report.page import build_page, render_html, render_markdown
 from thaw.report.results import read_results
@@ -59,11 +59,13 @@ def write_report(root: Path, *, params: Params, run_ids: Mapping[str, str | None
         predictions = {}
         for run in results.runs:
             predictions[run.name] = gather_predictions(thumbnails, results, run)
-            for kind, png in draw_run_figures(results, run).items():
-                figures[f"{run.name}-{kind}"] = png
+            for kind, figure in draw_run_figures(results, run).items():
+                figures[f"{run.name}-{kind}"] = to_png(figure)
             figures[f"{run.name}-images"] = draw_sheet(predictions[run.name])
             bar.update()
-        figures |= draw_comparison_figures(results, comparison)
+        drawn = draw_comparison_figures(results, comparison)
+        figures |= {name: to_png(figure) for name, figure in drawn.items() if not name.endswith("_narrow")}
+        charts = {name: to_svg(figure, name) for name, figure in drawn.items()}
         bar.update()
         sheets = gather_data(thumbnails, results, params)
         figures |= {name: draw_sheet(groups) for name, groups in sheets.items() if any(g.tiles for g in groups)}
@@ -72,14 +74,15 @@ def write_report(root: Path, *, params: Params, run_ids: Mapping[str, str | None
             comparison,
             params=params,
             verdict=verdict,
-            figures=figures,
+            figures=figures.keys(),
+            charts=charts,
             predictions=predictions,
             sheets=sheets,
         )
         html, markdown = render_html(page), render_markdown(page)
         bar.update()
     _write_files(root, figures=figures, html=html, markdown=markdown)
-    file = ComparisonFile(**dict(comparison), verdict=tuple(verdict))
+    file = ComparisonFile(**dict(comparison), verdict=verdict.sentences)
     write_json(root / paths.COMPARISON_JSON, file.model_dump(mode="json"))
     write_json(root / paths.SUMMARY, summarise(comparison))
 

@@ -1,21 +1,27 @@
-"""Numbers -> figures, as PNG bytes: the same bytes for the same numbers."""
+"""Numbers -> figures, as PNG and SVG: the same bytes for the same numbers."""
 
 import io
+import logging
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from thaw.diagnosis.extrapolation import PowerLaw
 from thaw.evaluation.scores import reliability_bins, undo_temperature
 from thaw.report.comparison import Comparison, DiagnosisSummary, VariantSummary
+from thaw.report.confusion import count_confusion
+from thaw.report.fonts import list_families
 from thaw.report.results import Results, Run
 from thaw.report.tables import format_flops
 from thaw.training.history_csv import Epoch, History
@@ -23,31 +29,37 @@ from thaw.training.history_csv import Epoch, History
 DPI = 110
 COLORS = ("#2563a8", "#d9822b", "#2f9e6e", "#a4479b", "#b8433e", "#5b6b7a")
 """Of the variants, in their order; told apart with the common colour-vision deficiencies, and in grey by the labels."""
-CELLS_LABELLED = 20
-"""A confusion matrix of more classes than this shows colours only."""
+INK, AXIS, GRID, PALE, CELL = "#3c454d", "#8a949e", "#e3e7ea", "#a3acb5", "#ffffff"
+"""Of text, axes, grid lines, what is beside the point, and of text on a dark cell. The page's style sheet has another
+colour for each in the dark."""
+MATRIX_CLASSES = 20
+"""Of more classes than this, a confusion matrix cannot be read: the page has tables instead."""
 FEW_CLASSES = 4
 """A confusion matrix of more classes needs narrow labels and room."""
 COLUMNS = 3
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#8a949e",
-    "axes.labelcolor": "#3c454d",
-    "xtick.color": "#3c454d",
-    "ytick.color": "#3c454d",
+    "axes.edgecolor": AXIS,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e3e7ea",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.6,
     "legend.frameon": False,
     # A class may be called "$100": nothing here is mathematics.
     "text.parse_math": False,
+    "text.color": INK,
+    # Text remains text, so that the browser's fonts draw it.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "thaw",
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
 }
@@ -59,10 +71,20 @@ def figure_style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
-        yield
+        mpl.rcParams["font.family"] = list_families()
+        # It says of the last resort that it has no bold letters.
+        logging.getLogger("matplotlib.font_manager").addFilter(_is_of_concern)
+        try:
+            yield
+        finally:
+            logging.getLogger("matplotlib.font_manager").removeFilter(_is_of_concern)
 
 
-def draw_run_figures(results: Results, run: Run) -> dict[str, bytes]:
+def _is_of_concern(record: logging.LogRecord) -> bool:
+    return "font weight" not in record.msg
+
+
+def draw_run_figures(results: Results, run: Run) -> dict[str, Figure]:
     """`curves` and `confusion` of one run."""
     return {
         "curves": _draw_run_curves(run),
@@ -70,13 +92,15 @@ def draw_run_figures(results: Results, run: Run) -> dict[str, bytes]:
     }
 
 
-def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[str, bytes]:
-    """`accuracy_against_cost`, `curves`, `confusion`, `calibration` of all variants; `learning_curve` and `sizes`."""
+def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[str, Figure]:
+    """`accuracy_against_cost`, `curves`, `confusion`, `calibration` of all variants; `learning_curve` and `sizes`.
+
+    `accuracy_against_cost_narrow` is the first one for the screen of a telephone.
+    """
     names = [row.variant for row in comparison.variants]
     return {
-        "accuracy_against_cost": draw_accuracy_against_cost(
-            comparison.variants, results.runs, baseline=comparison.dataset.majority_class_accuracy
-        ),
+        "accuracy_against_cost": draw_accuracy_against_cost(comparison, results.runs),
+        "accuracy_against_cost_narrow": draw_accuracy_against_cost(comparison, results.runs, width_in=3.6),
         "curves": draw_curves(results, names),
         "confusion": draw_confusion(
             {name: count_confusion(results.runs_of(name), results) for name in names}, results.classes
@@ -87,71 +111,97 @@ def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[st
     }
 
 
-def draw_accuracy_against_cost(variants: Sequence[VariantSummary], runs: Sequence[Run], *, baseline: float) -> bytes:
+def draw_accuracy_against_cost(comparison: Comparison, runs: Sequence[Run], *, width_in: float = 6.2) -> Figure:
     """A dot a variant with its 95 % interval, and a ring for each seed; cheap on the left, accurate at the top."""
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    variants, recommended = comparison.variants, comparison.recommended.variant
+    baseline = comparison.dataset.majority_class_accuracy
+    figure = Figure(figsize=(width_in, 4.2 if width_in > 5 else 3.7), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(variants):
         x, (low, high), color = row.cost.flops, row.accuracy_ci95, _color(place)
-        axes.plot([x, x], [low, high], color=color, linewidth=7, alpha=0.25, solid_capstyle="round")
+        axes.plot([x, x], [low, high], color=color, linewidth=7, alpha=0.25, solid_capstyle="butt")
         seeds = [run.metrics.test.accuracy for run in runs if run.variant == row.variant]
         axes.scatter([x] * len(seeds), seeds, s=34, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
         axes.scatter([x], [row.accuracy_mean], s=42, color=color, zorder=4)
-        _annotate_variant(axes, row, color=color, on_the_left=_is_crowded(row, variants))
     if baseline > min(row.accuracy_ci95[0] for row in variants) - 0.1:
-        axes.axhline(baseline, color="#8a949e", linestyle=":", linewidth=1.2)
-    costs = [row.cost.flops for row in variants]
+        axes.axhline(baseline, color=AXIS, linestyle=":", linewidth=1.2)
+        axes.annotate("majority class", (0.01, baseline), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+    _scale_costs(axes, [row.cost.flops for row in variants], width_in=width_in)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_xlabel("cost of one run: floating-point operations" if width_in > 5 else "floating-point operations a run")
+    axes.set_title("test accuracy", fontweight="normal")
+    _name_variants(axes, variants, recommended=recommended)
+    return figure
+
+
+def _scale_costs(axes: Axes, costs: Sequence[float], *, width_in: float) -> None:
+    """A logarithmic x axis with room for names at both sides, more of it on a narrow figure."""
     axes.set_xscale("log")
-    room = (max(costs) / min(costs)) ** 0.2 * 1.5
+    room = (max(costs) / min(costs)) ** (1.3 / width_in) * 1.5 ** (6.2 / width_in)
     axes.set_xlim(min(costs) / room, max(costs) * room)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(costs) < 30 * min(costs) else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(costs) < 30 * min(costs) and width_in > 5 else (1,)))
     axes.xaxis.set_major_formatter(lambda flops, _: format_flops(flops))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_xlabel("cost of one run: floating-point operations, features and all candidates included (log scale)")
-    axes.set_ylabel("test accuracy")
-    axes.set_title("mean over seeds (dot), 95 % interval (bar), single seeds (rings)", fontweight="normal", fontsize=9)
-    return _to_png(figure)
+
+
+def _name_variants(axes: Axes, variants: Sequence[VariantSummary], *, recommended: str) -> None:
+    """Name and accuracy beside each dot; those that would lie on another text move down, with a line to their dot."""
+    low, high = axes.get_ylim()
+    height = 0.115 * (high - low)
+    taken: list[tuple[bool, float]] = []
+    by_accuracy = sorted(enumerate(variants), key=lambda item: -item[1].accuracy_mean)
+    for place, row in by_accuracy:
+        left = _is_crowded(row, variants)
+        y = row.accuracy_mean
+        while any(side == left and abs(y - other) < height for side, other in taken):
+            y -= height / 8
+        taken.append((left, y))
+        moved = y < row.accuracy_mean - height / 4
+        axes.annotate(
+            f"{row.variant}\n{100 * row.accuracy_mean:.1f} %",
+            (row.cost.flops, row.accuracy_mean),
+            xytext=(-10 if left else 10, (y - row.accuracy_mean) / (high - low) * 72 * 3.3),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontweight="bold" if row.variant == recommended else "normal",
+            arrowprops={"arrowstyle": "-", "color": _color(place), "linewidth": 0.6} if moved else None,
+        )
 
 
 def _is_crowded(row: VariantSummary, variants: Sequence[VariantSummary]) -> bool:
     """Whether the next dearer variant stands where the text would go."""
     costs = [other.cost.flops for other in variants]
     dearer = [cost for cost in costs if cost > row.cost.flops]
-    return bool(dearer) and math.log(min(dearer) / row.cost.flops) < 0.2 * math.log(max(costs) / min(costs))
+    return bool(dearer) and math.log(min(dearer) / row.cost.flops) < 0.35 * math.log(max(costs) / min(costs))
 
 
-def _annotate_variant(axes: Axes, row: VariantSummary, *, color: str, on_the_left: bool) -> None:
-    """Name and accuracy beside the dot."""
-    axes.annotate(
-        f"{row.variant}\n{100 * row.accuracy_mean:.1f} %",
-        (row.cost.flops, row.accuracy_mean),
-        xytext=(-10 if on_the_left else 10, 0),
-        textcoords="offset points",
-        ha="right" if on_the_left else "left",
-        va="center",
-        color=color,
-    )
-
-
-def draw_curves(results: Results, variants: Sequence[str]) -> bytes:
+def draw_curves(results: Results, variants: Sequence[str]) -> Figure:
     """Loss above accuracy, a column a variant, all seeds: validation drawn through, training dashed."""
-    figure = _framed_figure(0.7 + 2.9 * len(variants), 5.0)
-    grid = figure.subplots(2, len(variants), sharey="row", squeeze=False, gridspec_kw={"hspace": 0.25, "wspace": 0.1})
+    columns = min(COLUMNS, len(variants))
+    blocks = -(-len(variants) // columns)
+    figure = _framed_figure(0.7 + 2.9 * columns, 5.0 * blocks)
+    grid = figure.subplots(2 * blocks, columns, squeeze=False, gridspec_kw={"hspace": 0.32, "wspace": 0.1})
+    for rows in (grid[0::2], grid[1::2]):
+        first, *others = rows.flat
+        for axes in others:
+            axes.sharey(first)
+        for axes in rows[:, 1:].flat:
+            axes.tick_params(labelleft=False)
+        for axes in rows.flat[len(variants) :]:
+            axes.set_axis_off()
     for place, name in enumerate(variants):
-        for run in results.runs_of(name):
-            _plot_history(grid[0, place], run.history, quantity="loss", color=_color(place))
-            _plot_history(grid[1, place], run.history, quantity="accuracy", color=_color(place))
-        longest = max((run.history for run in results.runs_of(name)), key=lambda history: len(history.epochs))
-        _mark_phases(grid[0, place], longest)
-        _mark_phases(grid[1, place], longest)
-        grid[0, place].set_title(name, pad=16)
-        grid[1, place].set_xlabel(_name_steps(run.history for run in results.runs_of(name)))
-    _label_curves(grid[0, 0], grid[1, 0])
-    return _to_png(figure)
+        block, column = divmod(place, columns)
+        losses, accuracies = grid[2 * block, column], grid[2 * block + 1, column]
+        _plot_variant(losses, accuracies, results.runs_of(name), color=_color(place))
+        losses.set_title(name, pad=16)
+    for block in range(blocks):
+        _label_curves(grid[2 * block, 0], grid[2 * block + 1, 0], legend=block == 0)
+    return figure
 
 
-def _draw_run_curves(run: Run) -> bytes:
+def _draw_run_curves(run: Run) -> Figure:
     figure = _framed_figure(7.2, 2.9)
     losses, accuracies = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
     for axes, quantity in ((losses, "loss"), (accuracies, "accuracy")):
@@ -160,7 +210,7 @@ def _draw_run_curves(run: Run) -> bytes:
         axes.set_xlabel(_name_steps([run.history]))
     losses.set_title(run.name, pad=16)
     _label_curves(losses, accuracies)
-    return _to_png(figure)
+    return figure
 
 
 def _plot_history(axes: Axes, history: History, *, quantity: str, color: str) -> None:
@@ -180,14 +230,14 @@ def _mark_phases(axes: Axes, history: History) -> None:
     starts = [i for i, epoch in enumerate(history.epochs) if i == 0 or epoch.phase != history.epochs[i - 1].phase]
     for start in starts:
         if start > 0:
-            axes.axvline(start + 0.5, color="#8a949e", linewidth=0.8)
+            axes.axvline(start + 0.5, color=AXIS, linewidth=0.8)
         axes.annotate(
             _label_phase(history.epochs[start]),
             (start + 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(3, 3),
             textcoords="offset points",
-            color="#6b7580",
+            color=INK,
             fontsize=8,
         )
     axes.set_xlim(0.5, len(history.epochs) + 0.5)
@@ -207,26 +257,30 @@ def _name_steps(histories: Iterable[History]) -> str:
     return "penalty, then epoch" if solved == {True, False} else "epoch"
 
 
-def _label_curves(losses: Axes, accuracies: Axes) -> None:
+def _label_curves(losses: Axes, accuracies: Axes, *, legend: bool = True) -> None:
     losses.set_ylabel("loss (nats)")
     losses.set_ylim(bottom=0)
     accuracies.set_ylabel("accuracy")
     accuracies.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    if not legend:
+        return
     for style, label in (("-", "validation"), ((0, (3, 2)), "training")):
         losses.plot([], [], color="#5b6b7a", linestyle=style, label=label)
     losses.scatter([], [], s=24, color="#5b6b7a", label="kept")
     losses.legend(loc="upper right", fontsize=8)
 
 
-def count_confusion(runs: Sequence[Run], results: Results) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How often an image of class i was taken for class j, summed over the runs; shape (C, C), int64."""
-    counts = np.zeros((len(results.classes), len(results.classes)), dtype=np.int64)
-    for run in runs:
-        np.add.at(counts, (results.test_labels, run.predicted), 1)
-    return counts
+def _plot_variant(losses: Axes, accuracies: Axes, runs: Sequence[Run], *, color: str) -> None:
+    """The curves of all seeds of one variant."""
+    longest = max((run.history for run in runs), key=lambda history: len(history.epochs))
+    for axes, quantity in ((losses, "loss"), (accuracies, "accuracy")):
+        for run in runs:
+            _plot_history(axes, run.history, quantity=quantity, color=color)
+        _mark_phases(axes, longest)
+    accuracies.set_xlabel(_name_steps(run.history for run in runs))
 
 
-def draw_confusion(counts_of: Mapping[str, np.ndarray[Any, np.dtype[np.int64]]], classes: Sequence[str]) -> bytes:
+def draw_confusion(counts_of: Mapping[str, np.ndarray[Any, np.dtype[np.int64]]], classes: Sequence[str]) -> Figure:
     """A confusion matrix for each name: counts in the cells, shares of the row as colour."""
     columns = min(COLUMNS if len(classes) <= FEW_CLASSES else COLUMNS - 1, len(counts_of))
     rows = -(-len(counts_of) // columns)
@@ -243,28 +297,36 @@ def draw_confusion(counts_of: Mapping[str, np.ndarray[Any, np.dtype[np.int64]]],
         axes.set_xlabel("predicted")
     for axes in grid[:, 0]:
         axes.set_ylabel("truth")
-    return _to_png(figure)
+    return figure
 
 
 def _plot_confusion(axes: Axes, counts: np.ndarray[Any, np.dtype[np.int64]], classes: Sequence[str]) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    if len(classes) > MATRIX_CLASSES:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    else:
+        # One colour, more or less opaque: it suits a light and a dark page.
+        axes.pcolormesh(shares, alpha=0.06 + 0.94 * shares, cmap=ListedColormap([COLORS[0]]))
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    if len(classes) > CELLS_LABELLED:
+    if len(classes) > MATRIX_CLASSES:
         return
     crowded = len(classes) > FEW_CLASSES
-    axes.set_xticks(range(len(classes)), classes, rotation=90 if crowded else 0, fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    centres = np.arange(len(classes)) + 0.5
+    axes.set_xticks(centres, classes, rotation=90 if crowded else 0, fontsize=8)
+    axes.set_yticks(centres, classes, fontsize=8)
     for (i, j), count in np.ndenumerate(counts):
         if count:
-            color = "white" if shares[i, j] > 0.55 else "#1d2329"
-            axes.text(j, i, f"{count:,}", ha="center", va="center", color=color, fontsize=7 if crowded else 10)
+            color = CELL if shares[i, j] > 0.55 else INK
+            where = (j + 0.5, i + 0.5)
+            axes.text(*where, f"{count:,}", ha="center", va="center", color=color, fontsize=7 if crowded else 10)
 
 
-def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
+def draw_calibration(results: Results, variants: Sequence[str]) -> Figure:
     """Accuracy against confidence, a panel a variant, all seeds together: on the diagonal, 90 % are correct in 90 %.
 
     Before temperature scaling grey, after it in the colour of the variant.
@@ -278,10 +340,10 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
             axes.set_axis_off()
             continue
         runs = results.runs_of(variants[place])
-        axes.plot([0, 1], [0, 1], color="#8a949e", linewidth=0.9, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=AXIS, linewidth=0.9, linestyle=":")
         before = [undo_temperature(run.probabilities, run.card.temperature) for run in runs]
         after = [run.probabilities for run in runs]
-        for probabilities, color, label in ((before, "#a3acb5", "before"), (after, _color(place), "after")):
+        for probabilities, color, label in ((before, PALE, "before"), (after, _color(place), "after")):
             bins = reliability_bins(np.concatenate(probabilities), np.tile(results.test_labels, len(runs)))
             axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=color, linewidth=1, label=label)
             axes.scatter(
@@ -300,10 +362,10 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> bytes:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     grid[0, 0].set_ylabel("accuracy")
-    return _to_png(figure)
+    return figure
 
 
-def draw_learning_curve(diagnosis: DiagnosisSummary) -> bytes:
+def draw_learning_curve(diagnosis: DiagnosisSummary) -> Figure:
     """Accuracy of solved heads by training images, to twice as many, with the interval there."""
     figure = _framed_figure(7.2, 3.4)
     axes = figure.subplots()
@@ -331,10 +393,10 @@ def draw_learning_curve(diagnosis: DiagnosisSummary) -> bytes:
     axes.set_title(
         "solved head: folds (rings), all (dots), power law to twice the images with 95 % interval", fontsize=9
     )
-    return _to_png(figure)
+    return figure
 
 
-def draw_sizes(results: Results) -> bytes:
+def draw_sizes(results: Results) -> Figure:
     """Histograms of the short and the long side of all files that decode."""
     sizes = [(row.width_px, row.height_px) for row in results.manifest if row.width_px and row.height_px]
     figure = _framed_figure(7.2, 2.6)
@@ -347,7 +409,7 @@ def draw_sizes(results: Results) -> bytes:
         axes.set_title(f"{name} (px)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     panels[0].set_ylabel("files")
-    return _to_png(figure)
+    return figure
 
 
 def _framed_figure(width_in: float, height_in: float) -> Figure:
@@ -363,9 +425,48 @@ def _color(place: int) -> str:
     return COLORS[place % len(COLORS)]
 
 
-def _to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """A picture on white, for files and Markdown."""
     buffer = io.BytesIO()
     # Without metadata: matplotlib would write its version.
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def to_svg(figure: Figure, name: str) -> Markup:
+    """An SVG element to stand in a page, whose fonts and colours (`--figure-...`) it takes.
+
+    Args:
+        figure: drawn within `figure_style`.
+        name: goes before each id, so that no two figures of a page have the same.
+    """
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>|<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]+;? ?", "", svg)
+    linked = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in linked else "", svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(f": {color}", f": var({variable})")
+    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r">\s+<", "><", svg).replace("\n", " ")
+    style = f"--width: {width * 4 / 3:.0f}px; aspect-ratio: {width:g} / {height:g}"
+    return Markup(svg.replace("<svg", f'<svg style="{style}" aria-hidden="true"', 1))  # noqa: S704 (matplotlib escapes)
+
+
+_VARIABLES = {
+    INK: "--figure-ink",
+    AXIS: "--figure-axis",
+    GRID: "--figure-grid",
+    PALE: "--figure-pale",
+    CELL: "--figure-cell",
+    **{color: f"--variant-{place}" for place, color in enumerate(COLORS)},
+}
+"""What `to_svg` has instead of a colour."""

@@ -5,10 +5,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from thaw.report.thumbnails import TILE_PX, Tile, TileGroup
+from thaw.report.fonts import choose_file
+from thaw.report.thumbnails import TILE_PX, Tile, TileGroup, shrink
 
 COLUMNS = 8
 GAP_PX = 8
@@ -28,7 +28,8 @@ def draw_sheet(groups: Sequence[TileGroup]) -> bytes:
     top = GAP_PX
     for group, rows in zip(groups, rows_of, strict=True):
         more = f"   (and {group.more:,} more)" if group.more else ""
-        draw.text((GAP_PX, top), group.title + more, fill=INK, font=_font(13, bold=True))
+        heading = group.title + more
+        draw.text((GAP_PX, top), heading, fill=INK, font=_font(heading, 13, bold=True))
         top += heading_height - GAP_PX
         for i, tile in enumerate(group.tiles):
             _draw_tile(sheet, draw, tile, GAP_PX + i % COLUMNS * cell_width, top + i // COLUMNS * cell_height)
@@ -46,27 +47,29 @@ def to_png(image: Image.Image) -> bytes:
 def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
     draw.rectangle((left, top, left + TILE_PX - 1, top + TILE_PX - 1), fill="#eef0f2")
     if tile.image is not None:
-        width, height = tile.image.size
-        sheet.paste(tile.image, (left + (TILE_PX - width) // 2, top + (TILE_PX - height) // 2))
+        small = shrink(tile.image, side_px=TILE_PX)
+        width, height = small.size
+        sheet.paste(small, (left + (TILE_PX - width) // 2, top + (TILE_PX - height) // 2))
     if tile.mark == "wrong":
         draw.rectangle((left - 2, top - 2, left + TILE_PX + 1, top + TILE_PX + 1), outline=BAD, width=3)
     sign, color = {"correct": ("✓ ", GOOD), "wrong": ("✗ ", BAD), "": ("", INK)}[tile.mark]
-    _draw_line(draw, sign + tile.title, (left, top + TILE_PX + 3), fill=color, font=_font(11, bold=True))
-    _draw_line(draw, tile.note, (left, top + TILE_PX + 3 + LINE_PX), fill=MUTED, font=_font(11))
+    _draw_line(draw, sign + tile.title, (left, top + TILE_PX + 3), fill=color, bold=True)
+    _draw_line(draw, tile.note, (left, top + TILE_PX + 3 + LINE_PX), fill=MUTED)
 
 
-def _draw_line(
-    draw: ImageDraw.ImageDraw, text: str, at: tuple[int, int], *, fill: str, font: ImageFont.FreeTypeFont
-) -> None:
+def _draw_line(draw: ImageDraw.ImageDraw, text: str, at: tuple[int, int], *, fill: str, bold: bool = False) -> None:
     """Draw a text, cut short where it would leave its tile."""
-    shown = text
+    shown, font = text, _font(text, 11, bold=bold)
     while draw.textlength(shown, font=font) > TILE_PX and len(shown) > 2:
         shown = shown[:-2] + "…"
     draw.text(at, shown, fill=fill, font=font)
 
 
+def _font(text: str, size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """A font that holds the letters of the text: DejaVu, which matplotlib brings along, wherever it does."""
+    return _load_font(choose_file(text, bold=bold), size_px)
+
+
 @functools.cache
-def _font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu, which matplotlib brings along: the same letters on every machine."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size_px)
+def _load_font(path: Path, size_px: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size_px)

@@ -1,22 +1,31 @@
 """Numbers, figures and images -> comparison.html and comparison.md, which say the same."""
 
 import base64
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from thaw.evaluation.significance import Outcome
 from thaw.params import OptimizerParams, Params
 from thaw.report.comparison import Comparison, VariantSummary
+from thaw.report.figures import MATRIX_CLASSES
+from thaw.report.fonts import find_uncovered
 from thaw.report.results import Results
 from thaw.report.tables import Table, build_tables, format_flops
 from thaw.report.thumbnails import TileGroup, group_duplicates
-from thaw.report.verdict import say_diagnosis
+from thaw.report.verdict import Verdict
 from thaw.training.notes import describe_phases
 from thaw.utils.words import count, enumerate_words, points
+
+SCRIPT = Path(__file__).with_name("comparison.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +37,28 @@ class Page:
     """The first line: what the data is."""
     setup: str
     comparison: Comparison
-    verdict: Sequence[str]
-    """Sentences: what is estimated, the advice, and then the evidence."""
+    verdict: Verdict
     tables: Mapping[str, Table]
-    training_notes: Sequence[str]
-    """What happened in training that a reader has to know."""
-    diagnosis: Sequence[str]
-    """What would help more."""
     machines: str
     """What the seconds were measured on."""
     margin: str
     """Within so many points, variants are equivalent."""
+    cheapest_to_dearest: str
+    """What one run costs, from the cheapest variant to the dearest."""
+    outcomes: str
+    """How many pairs have which outcome."""
+    matrix: bool
+    """Whether there are few enough classes for a confusion matrix."""
+    unwritable: str
+    """Class names with letters that no font of this machine holds."""
     forward_flops: str
     """What features cost an image, in words to be appended."""
     backbone_lines: tuple[str, ...]
     recipe_lines: tuple[str, ...]
-    figures: Mapping[str, bytes]
+    figures: Collection[str]
+    """Names of the files in reports/figures, without their ending."""
+    charts: Mapping[str, Markup]
+    """Figures as SVG elements."""
     predictions: Mapping[str, tuple[str, Sequence[TileGroup]]]
     """Variant -> name of its first run, and that run's images."""
     sheets: Mapping[str, Sequence[TileGroup]]
@@ -57,8 +72,9 @@ def build_page(
     comparison: Comparison,
     *,
     params: Params,
-    verdict: Sequence[str],
-    figures: Mapping[str, bytes],
+    verdict: Verdict,
+    figures: Collection[str],
+    charts: Mapping[str, Markup],
     predictions: Mapping[str, Sequence[TileGroup]],
     sheets: Mapping[str, Sequence[TileGroup]],
 ) -> Page:
@@ -69,7 +85,8 @@ def build_page(
         comparison: the numbers of comparison.json.
         params: the parameters that the stages ran with.
         verdict: the comparison in sentences.
-        figures: name -> PNG; the names are those of the files in reports/figures, without their ending.
+        figures: names of the files in reports/figures, without their ending.
+        charts: name -> SVG element; all figures of the page.
         predictions: name of a run -> its test images with predictions.
         sheets: images of the page on the data: `classes`, `duplicates`, `dropped`, `damaged`.
     """
@@ -81,10 +98,12 @@ def build_page(
         comparison=comparison,
         verdict=verdict,
         tables=build_tables(results, comparison),
-        training_notes=[note for row in comparison.variants for note in row.training_notes],
-        diagnosis=say_diagnosis(comparison),
         machines=" and ".join(sorted({row.cost.measured_on for row in comparison.variants})),
         margin=points(comparison.margin),
+        cheapest_to_dearest=_describe_costs(comparison),
+        outcomes=_count_outcomes(comparison),
+        matrix=len(results.classes) <= MATRIX_CLASSES,
+        unwritable=_list_unwritable(results.classes),
         forward_flops=_describe_forward(results),
         backbone_lines=tuple(
             _describe_backbone(row, first="random" if params.backbone.weights == "none" else "pretrained")
@@ -92,6 +111,7 @@ def build_page(
         ),
         recipe_lines=_describe_recipes(params),
         figures=figures,
+        charts=charts,
         predictions={variant: (name, predictions[name]) for variant, name in first_runs.items()},
         sheets=sheets,
         duplicate_groups=len(group_duplicates(results)),
@@ -100,8 +120,11 @@ def build_page(
 
 
 def render_html(page: Page) -> str:
-    """One file that needs no other: style and images are inside, and there is no script."""
-    return _environment(autoescape=True).get_template("comparison.html.jinja").render(page=page)
+    """One file that needs no other: style, script and images are inside, and the browser is told to ask no host."""
+    script = SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = _environment(autoescape=True).get_template("comparison.html.jinja")
+    return template.render(page=page, script=Markup(script), script_hash=f"sha256-{digest}")  # noqa: S704 (our own)
 
 
 def render_markdown(page: Page) -> str:
@@ -118,7 +141,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": mark_code, "cell": escape_cell, "png_uri": _png_uri, "flops": format_flops}
+    environment.filters |= {"code": mark_code, "cell": escape_cell, "flops": format_flops}
     return environment
 
 
@@ -130,10 +153,6 @@ def mark_code(text: str) -> Markup:
 def escape_cell(text: str) -> str:
     """Escape what Markdown would take for mark-up, or for the end of a table's cell; not the _ inside a word."""
     return re.sub(r"([\\`*|<>\[\]~#]|(?<!\w)_|_(?!\w))", r"\\\1", text)
-
-
-def _png_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def describe_source(params: Params) -> str:
@@ -189,6 +208,24 @@ def _describe_setup(results: Results, comparison: Comparison, params: Params) ->
             f"(the median short side is {np.median(sides):.0f} px)."
         )
     return text
+
+
+def _describe_costs(comparison: Comparison) -> str:
+    """`1.14 TFLOP to 6.75 TFLOP a run`."""
+    low, high = (format_flops(f([row.cost.flops for row in comparison.variants])) for f in (min, max))
+    return f"{low} a run" if low == high else f"{low} to {high} a run"
+
+
+def _count_outcomes(comparison: Comparison) -> str:
+    """`1 better, 2 inconclusive`."""
+    found = Counter(pair.outcome for pair in comparison.pairs)
+    return ", ".join(f"{found[outcome]} {outcome}" for outcome in get_args(Outcome) if found[outcome])
+
+
+def _list_unwritable(classes: Sequence[str]) -> str:
+    """Some of the class names that figures cannot show."""
+    names = find_uncovered(classes)
+    return enumerate_words([*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names) if names else ""
 
 
 def _describe_forward(results: Results) -> str:

@@ -4,17 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from thaw.data.manifest import EXPLANATIONS, Reason
 from thaw.data.splits_csv import SPLITS
 from thaw.params import SolvedPhase
 from thaw.report.comparison import Comparison, ExternalSummary, PairComparison
+from thaw.report.confusion import count_confusion, measure_recall, rank_confused
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, count, points
 
 EXAMPLES_SHOWN = 4
+CLASSES_LISTED = 20
+"""At most so many of the worst classes, and of the most confused pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,9 @@ class Table:
     prose: int | None = None
     """The column that holds words, not numbers, beside the first."""
 
+    total: bool = False
+    """Whether the last row sums up the others, and stays last."""
+
 
 def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
     """All tables of the page, by name."""
@@ -42,18 +49,23 @@ def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
         "calibration": _tabulate_calibration(comparison),
         "learning_curve": _tabulate_learning_curve(comparison),
         "runs": _tabulate_runs(comparison),
+        "classes": _tabulate_classes(results, comparison),
+        "confused": _tabulate_confused(results, comparison),
         "splits": _tabulate_splits(results),
         "dropped": _tabulate_dropped(results),
     }
 
 
-def _make_table(frame: pd.DataFrame, *, highlighted: int | None = None, prose: int | None = None) -> Table:
+def _make_table(
+    frame: pd.DataFrame, *, highlighted: int | None = None, prose: int | None = None, total: bool = False
+) -> Table:
     """The frame's columns and cells, as text."""
     return Table(
         columns=tuple(str(name) for name in frame.columns),
         rows=tuple(tuple(str(cell) for cell in row) for row in frame.itertuples(index=False)),
         highlighted=highlighted,
         prose=prose,
+        total=total,
     )
 
 
@@ -251,6 +263,34 @@ def _tabulate_candidates(comparison: Comparison) -> Table:
     return _make_table(frame, prose=1)
 
 
+def _tabulate_classes(results: Results, comparison: Comparison) -> Table:
+    """The classes with the most errors: the share classified correctly by each variant, over all seeds."""
+    names = [row.variant for row in comparison.variants]
+    recalls = {name: measure_recall(count_confusion(results.runs_of(name), results)) for name in names}
+    images = np.bincount(results.test_labels, minlength=len(results.classes))
+    order = np.argsort(recalls[comparison.recommended.variant], kind="stable")[:CLASSES_LISTED]
+    return Table(
+        columns=("class", "test images", *names),
+        rows=tuple(
+            (results.classes[i], _whole(images[i]), *(_percent(recalls[name][i]) for name in names)) for i in order
+        ),
+    )
+
+
+def _tabulate_confused(results: Results, comparison: Comparison) -> Table:
+    """The most frequent errors of the recommended variant, and how often the others make them, over all seeds."""
+    names = [row.variant for row in comparison.variants]
+    counts = {name: count_confusion(results.runs_of(name), results) for name in names}
+    worst = rank_confused(counts[comparison.recommended.variant], most=CLASSES_LISTED)
+    return Table(
+        columns=("class", "taken for", *names),
+        rows=tuple(
+            (results.classes[i], results.classes[j], *(_whole(counts[name][i, j]) for name in names)) for i, j in worst
+        ),
+        prose=1,
+    )
+
+
 def _tabulate_splits(results: Results) -> Table:
     """Where the files of each class went; images are in no split if they are copies of a given test image."""
     files = pd.DataFrame(
@@ -266,7 +306,7 @@ def _tabulate_splits(results: Results) -> Table:
     counts = pd.crosstab(files["class"], files["place"]).reindex(index=classes, columns=places, fill_value=0)
     counts.loc["all"] = counts.sum()
     frame = counts.map(_whole).reset_index(names="class")
-    return _make_table(frame)
+    return _make_table(frame, total=True)
 
 
 def _tabulate_dropped(results: Results) -> Table:

@@ -19,11 +19,20 @@ from thaw.report.results import Results, Run
 from thaw.utils.words import count
 
 TILE_PX = 112
-JPEG_QUALITY = 80
+"""A tile's side on a sheet, and about that on the page."""
+LARGE_PX = 200
+"""What the page holds, and shows when a tile is clicked."""
+JPEG_QUALITIES = (78, 65, 50, 35, 20)
+"""The first that keeps an image within THUMBNAIL_BYTES."""
+THUMBNAIL_BYTES = 6_000
 FIRST_TEST_IMAGES = 32
 MOST_CONFIDENT_ERRORS = 8
 IMAGES_PER_CLASS = 16
 CLASSES_SHOWN = 20
+CLASS_IMAGES = 160
+"""At most so many of all classes together, so that the page stays small."""
+PREDICTED_IMAGES = 200
+"""At most so many of all variants together, likewise."""
 DUPLICATE_GROUPS_SHOWN = 12
 GROUP_MEMBERS_SHOWN = 6
 DROPPED_SHOWN = 16
@@ -36,7 +45,7 @@ class Tile:
     """One image with what is to be said about it."""
 
     image: Image.Image | None
-    """At most TILE_PX on its longer side; None where there is nothing to show."""
+    """At most LARGE_PX on its longer side; None where there is nothing to show."""
     title: str
     note: str
     mark: Literal["", "correct", "wrong"] = ""
@@ -46,9 +55,7 @@ class Tile:
         """The image as a JPEG inside a URI, or "" if there is none."""
         if self.image is None:
             return ""
-        buffer = io.BytesIO()
-        self.image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-        return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return f"data:image/jpeg;base64,{base64.b64encode(_encode_jpeg(self.image)).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +93,31 @@ class Thumbnails:
         return self._read(self._kept if row.kept else self._dropped, row.path)
 
     def _read(self, archive: ImageZip, path: str) -> Image.Image:
-        small = self._small.get(path) or _shrink(Image.fromarray(archive.read_image(path).pixels()))
+        small = self._small.get(path) or shrink(Image.fromarray(archive.read_image(path).pixels()), side_px=LARGE_PX)
         self._small[path] = small
         return small
 
 
-def _shrink(image: Image.Image) -> Image.Image:
-    """Fit an image into a tile; one of less than half its size is enlarged by whole pixels, to be seen."""
+def shrink(image: Image.Image, *, side_px: int) -> Image.Image:
+    """Fit an image into a square; one of less than half its size is enlarged by whole pixels, to be seen."""
     longest = max(image.size)
-    if longest * 2 <= TILE_PX:
-        return ImageOps.scale(image, TILE_PX // longest, resample=Image.Resampling.NEAREST)
-    image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
-    return image
+    if longest * 2 <= side_px:
+        return ImageOps.scale(image, side_px // longest, resample=Image.Resampling.NEAREST)
+    if longest <= side_px:
+        return image
+    small = image.copy()
+    small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return small
+
+
+def _encode_jpeg(image: Image.Image) -> bytes:
+    """A JPEG of at most THUMBNAIL_BYTES, as good as that allows; of pure noise a bit more."""
+    for quality in JPEG_QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= THUMBNAIL_BYTES:
+            break
+    return buffer.getvalue()
 
 
 def natural_key(path: str) -> tuple[list[str | int], str]:
@@ -115,7 +135,8 @@ def name_split(results: Results, path: str, *, val: ValDraw) -> str:
 def gather_predictions(thumbnails: Thumbnails, results: Results, run: Run) -> list[TileGroup]:
     """The first test images, as they come, and the misclassified ones of highest confidence."""
     order = sorted(range(len(results.test_paths)), key=lambda i: natural_key(results.test_paths[i]))
-    first = order[:FIRST_TEST_IMAGES]
+    variants = len({run.variant for run in results.runs})
+    first = order[: min(FIRST_TEST_IMAGES, max(4, PREDICTED_IMAGES // variants - MOST_CONFIDENT_ERRORS))]
     confidence = run.probabilities.max(axis=1)  # (N,)
     misclassified = [i for i in order if run.predicted[i] != results.test_labels[i]]
     worst = sorted(misclassified, key=lambda i: -confidence[i])[:MOST_CONFIDENT_ERRORS]
@@ -152,9 +173,11 @@ def gather_classes(thumbnails: Thumbnails, results: Results, *, split: SplitPara
     """A random sheet of each class."""
     rng = np.random.default_rng(split.seed)
     groups = []
-    for name in results.classes[:CLASSES_SHOWN]:
+    shown = results.classes[:CLASSES_SHOWN]
+    per_class = min(IMAGES_PER_CLASS, CLASS_IMAGES // len(shown))
+    for name in shown:
         members = sorted(row.path for row in results.manifest if row.kept and row.label == name)
-        chosen = [members[i] for i in rng.permutation(len(members))[:IMAGES_PER_CLASS]]
+        chosen = [members[i] for i in rng.permutation(len(members))[:per_class]]
         notes = [name_split(results, path, val=split.val) for path in chosen]
         groups.append(
             TileGroup(

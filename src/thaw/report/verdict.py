@@ -1,7 +1,12 @@
 """`Comparison` -> sentences; pure functions."""
 
-from thaw.evaluation.significance import MIN_SEEDS
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from thaw.evaluation.significance import MIN_SEEDS, Outcome
 from thaw.report.comparison import BUSY_RATIO, Comparison, ExternalSummary, PairComparison
+from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
 ESTIMAND = (
@@ -9,35 +14,128 @@ ESTIMAND = (
 )
 """The first sentence of every report."""
 
+LISTED = 3
+"""Of more variants than this, a sentence names only some; the tables have all."""
 
-def write_verdict(comparison: Comparison) -> list[str]:
-    """What the numbers say, sentence by sentence: what is estimated, the advice, then the evidence and its limits."""
-    return [
-        ESTIMAND,
-        _say_recommendation(comparison),
-        *_say_too_few_seeds(comparison),
-        *(_say_external(external, comparison) for external in comparison.external),
-        *(_say_pair(pair, comparison) for pair in comparison.pairs),
-        _say_precision(comparison),
-        _say_baseline(comparison),
-        *_say_seeds(comparison),
-        _say_seconds(comparison),
-        *_say_busy(comparison),
-        *say_diagnosis(comparison),
-        *(note for row in comparison.variants for note in row.training_notes),
-    ]
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The comparison in sentences, by what they speak of; the page puts each beside its numbers."""
+
+    estimand: str
+    decision: str
+    certainty: str
+    """How sure that is, in a sentence or two."""
+    precision: str
+    """Which differences could have been found."""
+    cost: str
+    external: tuple[str, ...] = ()
+    """A sentence or two an external set."""
+    pairs: tuple[str, ...] = ()
+    """A sentence a pair."""
+    accuracy: tuple[str, ...] = ()
+    """The baseline, and the spread between seeds."""
+    seconds: tuple[str, ...] = ()
+    """What the clock says."""
+    diagnosis: tuple[str, ...] = ()
+    """What would help more."""
+    notes: tuple[str, ...] = ()
+    """What happened in training that a reader has to know."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them: what is estimated, the advice, and then the evidence and its limits."""
+        first = (self.estimand, self.decision, self.certainty, self.precision, self.cost)
+        return tuple(filter(None, (*first, *self.external, *self.pairs, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)))
+
+
+def write_verdict(comparison: Comparison) -> Verdict:
+    """What the numbers say."""
+    return Verdict(
+        estimand=ESTIMAND,
+        decision=_say_recommendation(comparison),
+        certainty=_say_certainty(comparison),
+        precision=_say_precision(comparison),
+        cost=_say_cost(comparison),
+        external=tuple(_say_external(external, comparison) for external in comparison.external),
+        pairs=tuple(_say_pair(pair, comparison) for pair in comparison.pairs),
+        accuracy=(_say_baseline(comparison), *_say_seeds(comparison)),
+        seconds=(_say_seconds(comparison), *_say_busy(comparison)),
+        diagnosis=tuple(say_diagnosis(comparison)),
+        notes=tuple(note for row in comparison.variants for note in row.training_notes),
+    )
 
 
 def _say_recommendation(comparison: Comparison) -> str:
     advice = comparison.recommended
     if advice.reason == "only":
         return f"Only {advice.variant} was trained: there is nothing to compare it with."
-    (first, ratio), *others = advice.flops_ratio_of_others.items()
-    costs = [f"{first} needs {_times(ratio)}", *(f"{name} {_times(ratio)}" for name, ratio in others)]
+    return f"Recommended: {advice.variant}; {_explain_recommendation(comparison)}."
+
+
+def _say_cost(comparison: Comparison) -> str:
+    """What one run costs, the others relative to the recommended one; of many others, the ends."""
+    chosen = comparison.recommended.variant
+    (flops,) = (row.cost.flops for row in comparison.variants if row.variant == chosen)
+    ratios = sorted(comparison.recommended.flops_ratio_of_others.items(), key=lambda item: item[1])
+    if not ratios:
+        return f"One run of {chosen}, features included, takes {format_flops(flops)}."
+    if len(ratios) > LISTED:
+        (low, least), *_, (high, most) = ratios
+        parts = [f"The {len(ratios)} others need between {_times(least)} ({low}) and {_times(most)} ({high})"]
+    else:
+        (first, ratio), *others = comparison.recommended.flops_ratio_of_others.items()
+        parts = [f"{first} needs {_times(ratio)}", *(f"{name} {_times(ratio)}" for name, ratio in others)]
     return (
-        f"Recommended: {advice.variant}; {_explain_recommendation(comparison)}. For one run, features included, "
-        f"{enumerate_words(costs)} the floating-point operations of {advice.variant}."
+        f"{enumerate_words(parts)} the floating-point operations of {chosen} ({format_flops(flops)} a run, features "
+        "included)."
     )
+
+
+def _say_certainty(comparison: Comparison) -> str:
+    """The pairs that the recommended variant is in, by outcome, in one sentence."""
+    if not comparison.speaks_of_recipes:
+        return _say_too_few_seeds(comparison)
+    chosen, margin = comparison.recommended.variant, points(comparison.margin)
+    pairs = sorted(
+        (pair for pair in comparison.pairs if chosen in (pair.a, pair.b)), key=lambda pair: -abs(pair.difference)
+    )
+    of = {outcome: [pair for pair in pairs if pair.outcome == outcome] for outcome in get_args(Outcome)}
+    starts = {
+        "better": "Better than",
+        "equivalent": f"Equivalent within {margin} points to",
+        "inconclusive": "Inconclusive against",
+    }
+    return " ".join(
+        [
+            *(f"{start} {_list_pairs(of[outcome], chosen)}." for outcome, start in starts.items() if of[outcome]),
+            *_say_images_needed(of["inconclusive"]),
+        ]
+    )
+
+
+def _say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
+    """How many test images would settle all of the pairs; nothing if some pair would not be settled."""
+    needed = [pair.images_needed for pair in pairs if pair.images_needed is not None]
+    if not needed or len(needed) < len(pairs):
+        return []
+    return [f"If the differences are as found, about {max(needed):,} test images would settle it."]
+
+
+def _list_pairs(pairs: Sequence[PairComparison], chosen: str) -> str:
+    """Other variants, each with the accuracy of the chosen one less its own; of many, the largest differences."""
+    parts: list[str] = []
+    for pair in pairs[:LISTED]:
+        sign = 1 if pair.a == chosen else -1
+        low, high = sorted(sign * end for end in pair.difference_ci95)
+        plus = "+" if sign * pair.difference > 0 else ""
+        other = pair.b if pair.a == chosen else pair.a
+        unit, interval = (" points", "95 % interval ") if not parts else ("", "")
+        parts.append(
+            f"{other} ({plus}{points(sign * pair.difference)}{unit}, {interval}{points(low)} to {points(high)})"
+        )
+    more = len(pairs) - len(parts)
+    return enumerate_words([*parts, f"{more} more"] if more else parts)
 
 
 def _explain_recommendation(comparison: Comparison) -> str:
@@ -65,24 +163,29 @@ def _times(ratio: float) -> str:
 
 def _say_seconds(comparison: Comparison) -> str:
     """A sentence of its own, since it alone differs between runs of the same code."""
+    machines = sorted({row.cost.measured_on for row in comparison.variants})
+    ranked = sorted(comparison.variants, key=lambda row: row.cost.one_run_seconds)
+    if len(ranked) > LISTED + 1:
+        low, high = ranked[0], ranked[-1]
+        return (
+            f"By the clock, one run took from {low.cost.one_run_seconds:,.0f} s ({low.variant}) to "
+            f"{high.cost.one_run_seconds:,.0f} s ({high.variant}), on {enumerate_words(machines)}."
+        )
     first, *others = comparison.variants
     parts = [
         f"{first.variant} took {first.cost.one_run_seconds:,.0f} s",
         *(f"{row.variant} {row.cost.one_run_seconds:,.0f} s" for row in others),
     ]
-    machines = sorted({row.cost.measured_on for row in comparison.variants})
     return f"By the clock, one run of {enumerate_words(parts)} ({enumerate_words(machines)})."
 
 
-def _say_too_few_seeds(comparison: Comparison) -> list[str]:
-    if comparison.speaks_of_recipes:
-        return []
+def _say_too_few_seeds(comparison: Comparison) -> str:
     found, missing = len(comparison.seeds), MIN_SEEDS - len(comparison.seeds)
-    return [
+    return (
         f"With {count(found, 'seed')} nothing can be said about models trained anew: how far seeds differ is not known "
         f"well enough. Add at least {count(missing, 'seed')} to `seeds` in params.yaml. Until then, intervals and "
         "p-values are of these very models on other images, and every pair is inconclusive."
-    ]
+    )
 
 
 def _say_external(external: ExternalSummary, comparison: Comparison) -> str:
@@ -188,18 +291,16 @@ def _say_what_would_settle(pair: PairComparison) -> str:
 
 
 def _say_precision(comparison: Comparison) -> str:
-    start = f"The test split has {count(comparison.dataset.splits['test'], 'image')}"
     if not comparison.pairs:
         low, high = comparison.variants[0].accuracy_ci95
-        return f"{start}: the 95 % interval of the accuracy is {points(high - low)} points wide."
+        images = count(comparison.dataset.splits["test"], "image")
+        return f"The test split has {images}: the 95 % interval of the accuracy is {points(high - low)} points wide."
     sizes = [points(pair.detectable) for pair in sorted(comparison.pairs, key=lambda pair: pair.detectable)]
     spread = "" if sizes[0] == sizes[-1] else f" to {sizes[-1]} points, depending on the pair"
     found = sizes[0] + (spread or " points")
     whose = "" if comparison.speaks_of_recipes else " between these very models"
-    return (
-        f"{start}, and each variant has {count(len(comparison.seeds), 'seed')}: the smallest difference{whose} that is "
-        f"found with 80 % power is {found}."
-    )
+    images, seeds = count(comparison.dataset.splits["test"], "test image"), count(len(comparison.seeds), "seed")
+    return f"With {images} and {seeds}, the smallest difference{whose} that is found with 80 % power is {found}."
 
 
 def _say_baseline(comparison: Comparison) -> str:

@@ -126,7 +126,7 @@ def test_a_cheaper_recipe_that_is_equivalent_there_is_a_disagreement(project: Pa
     better = found.pairs[1].model_copy(update={"outcome": "better", "difference": -0.05})
     pairs = (found.pairs[0], better, found.pairs[2])
     changed = found.model_copy(update={"recommended": advice, "external": (web,), "pairs": pairs})
-    (text,) = [text for text in write_verdict(changed) if "external set" in text]
+    (text,) = [text for text in write_verdict(changed).external if "external set" in text]
     assert "disagrees with the recommendation: there frozen, which is cheaper, is equivalent. two_stage has" in text
 
 

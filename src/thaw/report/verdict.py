@@ -46,7 +46,11 @@ class Verdict:
     def sentences(self) -> tuple[str, ...]:
         """All of them: what is estimated, the advice, and then the evidence and its limits."""
         first = (self.estimand, self.decision, self.certainty, self.precision, self.cost)
-        return tuple(filter(None, (*first, *self.external, *self.pairs, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)))
+        return tuple(
+            filter(
+                None, (*first, *self.external, *self.pairs, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)
+            )
+        )
 
 
 def write_verdict(comparison: Comparison) -> Verdict:

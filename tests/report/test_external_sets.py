@@ -86,7 +86,7 @@ def test_the_recommendation_stays_and_the_disagreement_is_said(project: Path, wr
     assert without.external == ()
     assert [text for text in found.verdict if "external set" not in text] == list(without.verdict)
     text = sentence(found)
-    assert found.verdict.index(text) == 2, "right behind the advice"
+    assert found.verdict.index(text) == 3, "right behind how sure the advice is"
     low, high = only(found).variants[0].accuracy_ci95
     assert text.startswith(
         "The external set web (80 images) disagrees with the recommendation: there fine_tuned is "

@@ -43,14 +43,15 @@ class Verdict:
     """What happened in training that a reader has to know."""
 
     @property
+    def first(self) -> tuple[str, ...]:
+        """What stands below the advice: how sure it is, here and elsewhere, and what it costs."""
+        return (self.certainty, *self.external, self.precision, self.cost)
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """All of them: what is estimated, the advice, and then the evidence and its limits."""
-        first = (self.estimand, self.decision, self.certainty, self.precision, self.cost)
-        return tuple(
-            filter(
-                None, (*first, *self.external, *self.pairs, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)
-            )
-        )
+        details = (*self.pairs, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)
+        return tuple(filter(None, (self.estimand, self.decision, *self.first, *details)))
 
 
 def write_verdict(comparison: Comparison) -> Verdict:

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from thaw.data.clean import clean_images
-from thaw.data.decode import decode
+from thaw.data.decode import Damage, decode
 from thaw.data.image_zip import ImageZip
 from thaw.data.known_archives import KNOWN_ARCHIVES, KnownArchive
-from thaw.data.manifest import DAMAGED_SCAN, Reason, Row, read_manifest
+from thaw.data.manifest import ONE_COLOUR, Reason, Row, describe_images, is_renamed, read_manifest, summarise
 from thaw.errors import DataError
 from thaw.ingest.odd_entries import OddEntry
 from thaw.params import CleanParams, LayoutParams
@@ -277,7 +277,7 @@ def test_damage_that_pillow_cannot_see_is_flagged_and_kept(tmp_path: Path) -> No
     jpeg = encoded(image(0, size=(600, 440)), quality=95)
     holed = jpeg[:6000] + bytes(500) + jpeg[6500:]
     rows = clean(write_files(tmp_path / "in", {"a/1.jpg": holed, "b/2.jpg": encoded(image(1))}), tmp_path)
-    assert [(row.kept, row.damage) for row in rows.values()] == [(True, DAMAGED_SCAN), (True, "")]
+    assert [(row.kept, row.damage) for row in rows.values()] == [(True, Damage.SCAN), (True, "")]
 
 
 def test_one_class_may_lie_in_many_folders(tmp_path: Path) -> None:
@@ -404,3 +404,27 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
     (folder / "a" / "1.jpg").chmod(0)
     with pytest.raises(DataError, match=r"1\.jpg cannot be read: Permission denied"):
         clean(folder, tmp_path)
+
+
+def test_images_that_show_nothing_and_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    files = {f"{label}/{i}.jpg": encoded(image(10 * (label == "b") + i)) for label in "ab" for i in range(2)}
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+    black = encoded(Image.new("RGB", (60, 44)), "PNG")
+    folder = write_files(tmp_path / "in", {**files, "a/heic.jpg": heic, "b/heic.HEIC": heic, "b/black.png": black})
+    rows = clean(folder, tmp_path)
+    assert (rows["b/black.png"].kept, rows["b/black.png"].note) == (True, ONE_COLOUR)
+    assert rows["a/heic.jpg"].reason == Reason.UNSUPPORTED
+    assert rows["a/heic.jpg"].note == "HEIC image: convert it to JPEG or PNG"
+    assert "2 unsupported format" in summarise(list(rows.values()))
+    assert describe_images(list(rows.values())) == (
+        "5 images in 2 classes (a 2, b 3), split drawn; 2 HEIC images not supported; "
+        "1 image all of one colour, which is nearly always an error (kept)"
+    )
+
+
+def test_notes_of_the_archive_and_of_the_image_stand_side_by_side(tmp_path: Path) -> None:
+    files = {f"{label}/{i}.jpg": encoded(image(10 * (label == "b") + i)) for label in "ab" for i in range(2)}
+    folder = write_files(tmp_path / "in", {**files, "a/2.png": encoded(Image.new("L", (60, 44), 9), "PNG")})
+    rows = clean(folder, tmp_path, odd=[OddEntry(name="A\\2.png", path="a/2.png", why="backslashes")])
+    assert rows["a/2.png"].note == f"'A\\\\2.png' in the archive: backslashes; {ONE_COLOUR}"
+    assert [path for path, row in rows.items() if is_renamed(row)] == ["a/2.png"]

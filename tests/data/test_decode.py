@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from thaw.data.decode import Fault, Pixels, UndecodableError, decode, decode_image, resize_short_side
+from thaw.data.decode import Damage, Fault, Pixels, UndecodableError, decode, decode_image, resize_short_side
 
 MAX_PIXELS = 1_000_000
 WIDTH_PX, HEIGHT_PX = 60, 44
@@ -69,6 +70,29 @@ def error_of(pixels: Pixels, expected: Image.Image) -> float:
     return float(np.abs(pixels - wanted).mean())
 
 
+def png_chunks(png: bytes) -> list[tuple[bytes, int, int]]:
+    """The kind of each chunk of a PNG, and where it begins and ends."""
+    found, offset = [], 8
+    while offset < len(png):
+        end = offset + 12 + int.from_bytes(png[offset : offset + 4])
+        found.append((png[offset + 4 : offset + 8], offset, end))
+        offset = end
+    return found
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    """The same bytes with one bit flipped."""
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def tiff(samples: NDArray[Any], **tags: Any) -> bytes:
+    """A TIFF of grey samples, with tags by their numbers (`t281=...`)."""
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        info[int(name[1:])] = value
+    return encoded("TIFF", Image.fromarray(samples), tiffinfo=info)
+
+
 JPEG = encoded("JPEG", quality=95)
 PNG = encoded("PNG")
 GREY16 = Image.fromarray(np.asarray(drawing().convert("L"), np.uint16) * 257)
@@ -113,6 +137,7 @@ SOUND = {
     ),
     "WebP": (encoded("WEBP", quality=95), drawing(), 6),
     "PPM": (encoded("PPM"), drawing(), 0),
+    "AVIF": (encoded("AVIF", quality=95), drawing(), 6),
 }
 
 BROKEN = {
@@ -127,6 +152,12 @@ BROKEN = {
     "a JPEG without its first byte": (JPEG[1:], Fault.NOT_AN_IMAGE),
     "only a JPEG's signature": (JPEG[:3], Fault.TRUNCATED),
     "a JPEG's first 100 bytes": (JPEG[:100], Fault.TRUNCATED),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), Fault.UNSUPPORTED),
+    "HEIC under its container's name": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(99), Fault.UNSUPPORTED),
+    "half an AVIF": (encoded("AVIF")[:200], Fault.BROKEN),
+    "JPEG XL": (b"\xff\x0a" + bytes(99), Fault.UNSUPPORTED),
+    "JPEG XL in a container": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), Fault.UNSUPPORTED),
+    "JPEG 2000": (b"\xff\x4f\xff\x51" + bytes(99), Fault.UNSUPPORTED),
     "half a JPEG": (JPEG[: len(JPEG) // 2], Fault.TRUNCATED),
     "a JPEG without its last 40 bytes": (JPEG[:-40], Fault.TRUNCATED),
     "a JPEG whose size is 0": (JPEG.replace(struct.pack(">HH", 44, 60), bytes(4)), Fault.BROKEN),
@@ -196,8 +227,103 @@ def test_an_image_at_the_limit_of_pixels_decodes() -> None:
 def test_a_hole_in_the_scan_is_flagged_and_decoded() -> None:
     jpeg = encoded("JPEG", drawing().resize((600, 440)), quality=95)
     holed = jpeg[:6000] + bytes(500) + jpeg[6500:]
-    assert decode_image(holed, max_pixels=MAX_PIXELS).damaged
-    assert not decode_image(jpeg, max_pixels=MAX_PIXELS).damaged
+    assert decode_image(holed, max_pixels=MAX_PIXELS).damage is Damage.SCAN
+    assert decode_image(jpeg, max_pixels=MAX_PIXELS).damage is None
+
+
+def test_a_jpeg_that_lacks_only_its_end_is_flagged_and_decoded() -> None:
+    whole, cut = (decode_image(data, max_pixels=MAX_PIXELS) for data in (JPEG, JPEG[:-2]))
+    assert (cut.damage, cut.plain) == (Damage.NO_END, False)
+    assert np.array_equal(cut.pixels, whole.pixels)
+
+
+def test_a_progressive_jpeg_without_its_end_is_refused() -> None:
+    # Nobody can tell whether a scan is missing that would make it sharp.
+    with pytest.raises(UndecodableError, match="truncated"):
+        decode(encoded("JPEG", progressive=True)[:-2], max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_a_png_damaged_in_its_pixels_is_refused(mode: str) -> None:
+    # Pillow loads a PNG to read its orientation; swallowing what is wrong with it left the image black.
+    png = encoded("PNG", drawing().convert(mode))
+    start, end = next((start, end) for kind, start, end in png_chunks(png) if kind == b"IDAT")
+    for at in range(start + 8, end - 4, 97):
+        with pytest.raises(UndecodableError):
+            decode(flipped(png, at), max_pixels=MAX_PIXELS)
+
+
+def test_a_png_with_a_wrong_checksum_beside_its_pixels_is_flagged_and_decoded() -> None:
+    comment = PngImagePlugin.PngInfo()
+    comment.add_text("Comment", "x" * 50)
+    png = encoded("PNG", pnginfo=comment)
+    starts = {kind: (start, end) for kind, start, end in png_chunks(png)}
+    wrong = {
+        "the comment": flipped(png, starts[b"tEXt"][0] + 20),
+        "the comment's checksum": flipped(png, starts[b"tEXt"][1] - 1),
+        "the checksum of the pixels": flipped(png, starts[b"IDAT"][1] - 1),
+        "that of the end": flipped(png, len(png) - 1),
+    }
+    for where, data in wrong.items():
+        image = decode_image(data, max_pixels=MAX_PIXELS)
+        assert (image.damage, image.plain) == (Damage.CHECKSUM, False), where
+        assert np.array_equal(image.pixels, np.asarray(drawing())), where
+    image = decode_image(png[: starts[b"IDAT"][1]], max_pixels=MAX_PIXELS)
+    assert (image.damage, image.plain) == (Damage.NO_END, False)
+    assert np.array_equal(image.pixels, np.asarray(drawing()))
+
+
+RAMP = np.linspace(0, 1, 256)[None, :].repeat(4, axis=0)
+"""All greys, shape (4, 256)."""
+DEEP = {
+    "16 bits": (tiff((RAMP * 65535).astype(np.uint16)), ""),
+    "12 bits in 16": (tiff((RAMP * 4095).astype(np.uint16)), "samples up to 4,095, read as 12 bits"),
+    "12 bits in 16, which the tags say": (tiff((RAMP * 4095).astype(np.uint16), t281=4095), ""),
+    "10 bits in a PNG of 16": (
+        encoded("PNG", Image.fromarray((RAMP * 1023).astype(np.uint16))),
+        "samples up to 1,023, read as 10 bits",
+    ),
+    "0 is white": (tiff(((1 - RAMP) * 65535).astype(np.uint16), t262=0), ""),
+    "32-bit integers to 255": (tiff((RAMP * 255).astype(np.int32)), "samples up to 255, read as 8 bits"),
+    "32-bit integers below 0": (
+        tiff((RAMP * 1000 - 500).astype(np.int32)),
+        "samples from -500 to 500, read as black to white",
+    ),
+    "floats to 1": (tiff(RAMP.astype(np.float32)), ""),
+    "floats to 7": (tiff((RAMP * 7).astype(np.float32)), "samples from 0 to 7, read as black to white"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_more_than_8_bits_keep_their_greys(name: str) -> None:
+    data, note = DEEP[name]
+    image = decode_image(data, max_pixels=MAX_PIXELS)
+    assert np.abs(image.pixels[..., 0] - RAMP * 255).max() <= 1
+    assert image.notes == ((note,) if note else ())
+
+
+def test_one_transparent_grey_of_16_bits_is_white_and_the_others_stay() -> None:
+    grey = (RAMP * 65535).astype(np.uint16)
+    data = encoded("PNG", Image.fromarray(grey), transparency=0)
+    pixels = decode(data, max_pixels=MAX_PIXELS)
+    assert (pixels[:, 0] == 255).all()
+    assert np.abs(pixels[:, 1:, 0] - RAMP[:, 1:] * 255).max() <= 1
+
+
+def test_infinite_samples_do_not_darken_the_others() -> None:
+    samples = RAMP.astype(np.float32)
+    samples[0, :2] = np.inf, np.nan
+    pixels = decode(tiff(samples), max_pixels=MAX_PIXELS)
+    assert np.abs(pixels[1:, :, 0] - RAMP[1:] * 255).max() <= 1
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "TIFF", "WEBP", "AVIF", "MPO"])
+def test_of_several_frames_the_first_is_read_and_that_is_noted(file_format: str) -> None:
+    data = encoded(file_format, save_all=True, append_images=[drawing().rotate(180)])
+    image = decode_image(data, max_pixels=MAX_PIXELS)
+    assert error_of(image.pixels, drawing()) < 8
+    assert image.notes == ("the first of several frames",)
+    assert decode_image(encoded(file_format), max_pixels=MAX_PIXELS).notes == ()
 
 
 def test_libjpeg_in_strict_mode_and_pillow_agree_on_real_photos(shared_data: Path) -> None:
@@ -207,7 +333,7 @@ def test_libjpeg_in_strict_mode_and_pillow_agree_on_real_photos(shared_data: Pat
         decoded = decode_image(photo, max_pixels=MAX_PIXELS)
         with Image.open(io.BytesIO(photo)) as image:
             assert np.array_equal(decoded.pixels, np.asarray(image.convert("RGB")))
-        assert not decoded.damaged
+        assert decoded.damage is None
 
 
 @st.composite

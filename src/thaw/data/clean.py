@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thaw.compute.cores import count_cores
-from thaw.data.decode import Pixels, UndecodableError, decode_image
+from thaw.data.decode import Fault, Pixels, UndecodableError, decode_image
 from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
 from thaw.data.image_zip import encode_for_storage, write_images
 from thaw.data.known_archives import require_known_counts
 from thaw.data.labels_csv import LabelTable, read_label_tables
 from thaw.data.layouts import Place, is_system_file, read_layout
-from thaw.data.manifest import DAMAGED_SCAN, Reason, Row, write_manifest
+from thaw.data.manifest import ONE_COLOUR, Reason, Row, note_name, write_manifest
 from thaw.errors import DataError
 from thaw.ingest.checksums import list_files, read_file
 from thaw.ingest.odd_entries import OddEntry
@@ -169,7 +169,8 @@ def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _I
     try:
         decoded = decode_image(data, max_pixels=params.max_pixels)
     except UndecodableError as error:
-        return _Inspection(row=dataclasses.replace(row, reason=Reason(error.fault)))
+        note = error.detail if error.fault is Fault.UNSUPPORTED else ""
+        return _Inspection(row=dataclasses.replace(row, reason=Reason(error.fault), note=note))
     too_small = min(decoded.width_px, decoded.height_px) < params.min_side_px
     row = dataclasses.replace(
         row,
@@ -178,19 +179,26 @@ def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _I
         mode=decoded.mode,
         format=decoded.format,
         exif_orientation=decoded.exif_orientation,
-        damage=DAMAGED_SCAN if decoded.damaged else "",
+        damage=decoded.damage or "",
         pixels_sha256=_hash_pixels(decoded.pixels),
         kept=not too_small,
         reason=Reason.TOO_SMALL if too_small else "",
     )
     # Of the whole image: what is a duplicate must not depend on how images are stored.
     perceptual_hash, thumbnail = fingerprint(Image.fromarray(decoded.pixels))
+    notes = [*decoded.notes, *([ONE_COLOUR] if _is_of_one_colour(decoded.pixels, thumbnail) else [])]
+    row = dataclasses.replace(row, note="; ".join(notes))
     return _Inspection(
         row=row,
         stored=encode_for_storage(decoded, data, side_px=params.side_px) if store else b"",
         perceptual_hash=perceptual_hash,
         thumbnail=thumbnail,
     )
+
+
+def _is_of_one_colour(pixels: Pixels, thumbnail: Pixels) -> bool:
+    # The thumbnail, a hundredth of the work, rules out nearly all.
+    return bool((thumbnail == thumbnail[0, 0]).all()) and bool((pixels == pixels[0, 0]).all())
 
 
 def _hash_pixels(pixels: Pixels) -> str:
@@ -233,7 +241,8 @@ def _add_odd_entries(rows: list[Row], odd: Sequence[OddEntry]) -> list[Row]:
     for entry in odd:
         if entry.path in by_path:
             row = by_path[entry.path]
-            by_path[entry.path] = dataclasses.replace(row, note=f"{entry.name!r} in the archive: {entry.why}")
+            notes = [note_name(entry.name, entry.why), row.note]
+            by_path[entry.path] = dataclasses.replace(row, note="; ".join(note for note in notes if note))
         elif not entry.path:
             path, number = entry.name, 2
             while path in by_path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from thaw.data.clean import judge_files, require_two_classes
-from thaw.data.manifest import EXPLANATIONS, Reason, Row, describe_images
+from thaw.data.manifest import EXPLANATIONS, ONE_COLOUR, Reason, Row, describe_images, is_renamed
 from thaw.errors import DataError
 from thaw.ingest.unpack import unpack_archive
 from thaw.params import CleanParams, LayoutParams, UnzipParams
@@ -61,7 +61,9 @@ class Inspection(Record):
     short_side_px: tuple[int, ...]
     """The smallest and the largest of the kept images; empty without any."""
     damaged_but_kept: int
-    """JPEGs that decode although something is wrong with them."""
+    """Images that decode although something is wrong with their files."""
+    one_colour: int
+    """Kept images that show nothing but one colour: nearly always an error."""
     copies_exact: int
     """Kept images of which another kept one has the same pixels."""
     copies_near: int
@@ -102,11 +104,12 @@ def summarise_rows(rows: Sequence[Row], *, path: Path) -> Inspection:
         formats=dict(sorted(Counter(row.format or "" for row in kept).items())),
         short_side_px=(min(sides), max(sides)) if sides else (),
         damaged_but_kept=sum(bool(row.damage) for row in kept),
+        one_colour=sum(ONE_COLOUR in row.note for row in kept),
         copies_exact=sum(row.duplicate_kind == "exact" for row in kept),
         copies_near=sum(row.duplicate_kind == "near" for row in kept),
         groups_of_copies=len({row.duplicate_group for row in kept} - {""}),
         label_conflicts=_group_conflicts(rows),
-        renamed={row.path: row.note for row in rows if row.note and row.reason != Reason.REFUSED},
+        renamed={row.path: row.note for row in rows if is_renamed(row)},
     )
 
 
@@ -146,7 +149,7 @@ def _lines(found: Inspection) -> Iterator[str]:
         formats = ", ".join(f"{name} {count:,}" for name, count in found.formats.items())
         yield f"formats: {formats}; short side {found.short_side_px[0]:,} to {found.short_side_px[1]:,} px"
     yield f"copies: {found.groups_of_copies:,} groups ({found.copies_exact:,} images exact, {found.copies_near:,} near)"
-    yield f"damaged, but kept: {found.damaged_but_kept:,}"
+    yield f"damaged, but kept: {found.damaged_but_kept:,}; {ONE_COLOUR}, but kept: {found.one_colour:,}"
     for group in found.label_conflicts[:EXAMPLES]:
         yield f"one image, several labels: {', '.join(group)}"
     if len(found.label_conflicts) > EXAMPLES:

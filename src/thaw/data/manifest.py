@@ -21,6 +21,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     BROKEN = "broken"
     TOO_MANY_PIXELS = "too many pixels"
+    UNSUPPORTED = "unsupported format"
     TOO_SMALL = "too small"
     LABEL_CONFLICT = "label conflict"
     NO_CLASS = "not in a class folder"
@@ -32,10 +33,13 @@ class Reason(StrEnum):
 
 EXPLANATIONS = {
     Reason.EMPTY: "the file holds no bytes",
-    Reason.NOT_AN_IMAGE: "the file does not start like a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP, whatever its name is",
+    Reason.NOT_AN_IMAGE: "the file does not start like an AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF or WebP, whatever its "
+    "name is",
     Reason.TRUNCATED: "the file ends before its image does",
     Reason.BROKEN: "the file starts like an image, but its pixels cannot be decoded",
     Reason.TOO_MANY_PIXELS: "the image has more pixels than clean.max_pixels, and was not decoded",
+    Reason.UNSUPPORTED: "the file is an image of a format that is not read (HEIC, JPEG XL, JPEG 2000, ...): "
+    "convert it; the manifest's note says which",
     Reason.TOO_SMALL: "the image's short side is below clean.min_side_px",
     Reason.LABEL_CONFLICT: "the same image is there under another label, so nobody knows which one is right",
     Reason.NO_CLASS: "the file lies beside the class folders, or nothing in its folder can be decoded",
@@ -46,8 +50,9 @@ EXPLANATIONS = {
     Reason.REFUSED: "it was not unpacked, since it is no plain file, or its name leads elsewhere; the manifest's note "
     "says which",
 }
-DAMAGED_SCAN = "damaged scan"
-"""The one value of the column `damage`: libjpeg-turbo complains about a JPEG that Pillow decodes. Flagged, kept."""
+ONE_COLOUR = "all of one colour"
+"""A note on an image that shows nothing: kept, and counted, since nearly always something went wrong."""
+_RENAMED = " in the archive: "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +76,7 @@ class Row:
     reason: str = ""
     """Empty if kept, else a Reason."""
     damage: str = ""
-    """Empty, or DAMAGED_SCAN."""
+    """Empty, or what is wrong with the file of an image that is decoded all the same (`decode.Damage`)."""
     pixels_sha256: str = ""
     """Of the decoded upright RGB pixels, width and height; empty where it is undecodable."""
     duplicate_group: str = ""
@@ -83,10 +88,21 @@ class Row:
     split: str = ""
     """train, val or test, if a folder or a table gives it; empty if it is to be drawn."""
     note: str = ""
-    """How the entry was called in the archive if it had to be renamed; why it was refused."""
+    """How the entry was called in the archive if it had to be renamed; why it was refused; which format is not read;
+    how the samples of an image were scaled, that it is the first of several frames, ONE_COLOUR. Joined by `; `."""
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+def note_name(name: str, why: str) -> str:
+    """The note on an entry that is called otherwise in the archive."""
+    return f"{name!r}{_RENAMED}{why}"
+
+
+def is_renamed(row: Row) -> bool:
+    """Whether the file is called otherwise in the archive."""
+    return _RENAMED in row.note and row.reason != Reason.REFUSED
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
@@ -154,7 +170,13 @@ def _describe_left_aside(rows: Sequence[Row]) -> Iterator[str]:
     refused = sum(row.reason == Reason.REFUSED for row in rows)
     if refused:
         yield f"{_count(refused, 'entry', 'entries')} of the archive refused"
-    renamed = sum(bool(row.note) and row.reason != Reason.REFUSED for row in rows)
+    unsupported = Counter(row.note.partition(":")[0] for row in rows if row.reason == Reason.UNSUPPORTED)
+    for what, count in sorted(unsupported.items()):
+        yield f"{_count(count, what)} not supported"
+    one_colour = sum(row.kept and ONE_COLOUR in row.note for row in rows)
+    if one_colour:
+        yield f"{_count(one_colour, 'image')} {ONE_COLOUR}, which is nearly always an error (kept)"
+    renamed = sum(is_renamed(row) for row in rows)
     if renamed:
         yield f"{_count(renamed, 'entry', 'entries')} of the archive renamed"
 

@@ -85,6 +85,11 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+def without_palette(png: bytes) -> bytes:
+    start, end = next((start, end) for kind, start, end in png_chunks(png) if kind == b"PLTE")
+    return png[:start] + png[end:]
+
+
 def tiff(samples: NDArray[Any], **tags: Any) -> bytes:
     """A TIFF of grey samples, with tags by their numbers (`t281=...`)."""
     info = TiffImagePlugin.ImageFileDirectory_v2()
@@ -95,6 +100,7 @@ def tiff(samples: NDArray[Any], **tags: Any) -> bytes:
 
 JPEG = encoded("JPEG", quality=95)
 PNG = encoded("PNG")
+GIF = encoded("GIF", drawing().quantize(256))
 GREY16 = Image.fromarray(np.asarray(drawing().convert("L"), np.uint16) * 257)
 HALF_TRANSPARENT = drawing().copy()
 HALF_TRANSPARENT.putalpha(Image.new("L", HALF_TRANSPARENT.size, 0))
@@ -172,6 +178,14 @@ BROKEN = {
     "a GIF's signature": (b"GIF89a", Fault.TRUNCATED),
     "half a BMP": (encoded("BMP")[:3000], Fault.TRUNCATED),
     "a BMP's signature": (b"BM", Fault.BROKEN),
+    "a GIF without its colours": (GIF[:10] + bytes([GIF[10] & 0x7F]) + GIF[11:], Fault.BROKEN),
+    "a GIF with junk before its frame": (GIF[: 13 + 768] + b"junk" + GIF[13 + 768 :], Fault.BROKEN),
+    "a GIF whose frame is empty": (GIF[: GIF.index(b"\x2c", 781) + 10] + bytes(2) + b";", Fault.BROKEN),
+    "a TIFF that lacks half of its strips": (
+        encoded("TIFF").replace(struct.pack("<HHII", 278, 4, 1, 44), struct.pack("<HHII", 278, 4, 1, 22)),
+        Fault.BROKEN,
+    ),
+    "a palette PNG without its palette": (without_palette(encoded("PNG", drawing().quantize(9))), Fault.BROKEN),
     "half a WebP": (encoded("WEBP")[:100], Fault.BROKEN),
     "half a TIFF": (encoded("TIFF")[:3000], Fault.TRUNCATED),
     "half a PPM": (encoded("PPM")[:3000], Fault.TRUNCATED),
@@ -229,6 +243,16 @@ def test_a_hole_in_the_scan_is_flagged_and_decoded() -> None:
     holed = jpeg[:6000] + bytes(500) + jpeg[6500:]
     assert decode_image(holed, max_pixels=MAX_PIXELS).damage is Damage.SCAN
     assert decode_image(jpeg, max_pixels=MAX_PIXELS).damage is None
+
+
+@pytest.mark.parametrize("tag", [258, 262, 279])
+def test_a_tiff_that_does_not_say_how_to_read_it_is_flagged(tag: int) -> None:
+    grey = encoded("TIFF", drawing().convert("L"))
+    entry = grey.index(struct.pack("<H", tag), 8)
+    other_tag = struct.pack("<H", 60_000)
+    assert decode_image(grey, max_pixels=MAX_PIXELS).damage is None
+    image = decode_image(grey[:entry] + other_tag + grey[entry + 2 :], max_pixels=MAX_PIXELS)
+    assert image.damage is Damage.TAG
 
 
 def test_a_jpeg_that_lacks_only_its_end_is_flagged_and_decoded() -> None:

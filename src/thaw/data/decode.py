@@ -12,10 +12,12 @@ from enum import StrEnum
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from thaw.data.gif_blocks import require_first_frame
 from thaw.data.png_chunks import WholePng, check_png, is_png
 from thaw.data.samples import scale_samples
+from thaw.data.tiff_tags import lacks_tags, require_all_strips
 from thaw.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -56,12 +58,15 @@ _LOAD_ERRORS = (
     LookupError,
     ArithmeticError,
     EOFError,
-    NotImplementedError,
+    RuntimeError,
+    AssertionError,
+    AttributeError,
     struct.error,
     zlib.error,
 )
 """What Pillow may raise on broken images. It documents no list: 130,000 mutated files raised the first three (and its
-own bomb error), and the rest is what parsers in Python raise when bytes are not what they expect."""
+own bomb error), a broken AVIF RuntimeError, a PNG that lost its colours AssertionError; and the rest is what parsers in
+Python raise when bytes are not what they expect."""
 JPEG_QUALITY = 95
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _quiet_lock = threading.Lock()
@@ -87,6 +92,8 @@ class Damage(StrEnum):
     """A PNG whose pixels are sound, and of which another chunk (or a checksum itself) is not."""
     NO_END = "no end mark"
     """A JPEG or PNG that was cut behind its last pixel."""
+    TAG = "missing tag"
+    """A TIFF that does not say how its samples are to be read, so that Pillow guesses."""
 
 
 class UndecodableError(DataError):
@@ -192,10 +199,15 @@ def _load(image: Image.Image, data: bytes, png: WholePng | None, max_pixels: int
     if width * height > max_pixels:
         raise UndecodableError(Fault.TOO_MANY_PIXELS, f"{width} x {height} is above {max_pixels:,}")
     file_format, mode = str(image.format), image.mode
+    if file_format == "GIF":
+        require_first_frame(data)
     # Pillow turns TIFFs upright itself while it loads them, and forgets how they were.
     orientation = _read_orientation(image) if file_format == "TIFF" else 1
     damage: Damage | None = None
     notes: list[str] = []
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        require_all_strips(image.tag_v2)
+        damage = Damage.TAG if lacks_tags(image.tag_v2, data) else None
     # MPO is what Pillow calls a JPEG with more than one frame.
     if file_format in ("JPEG", "MPO"):
         pixels, damage = _load_jpeg(image, data)

@@ -1,4 +1,4 @@
-"""Check params.yaml and the archives that it names before any other stage starts; list the code that each stage runs.
+"""Check params.yaml and what it names before any other stage starts; list the code that each stage runs.
 
     python stages/check.py
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from thaw import paths
 from thaw.errors import exit_code
 from thaw.ingest.sources import check_external, check_source
+from thaw.network.backbone_list import check_backbone
 from thaw.params import load_params
 from thaw.utils.code_closure import list_code
 
@@ -21,6 +22,7 @@ def main() -> None:
     params = load_params()
     check_source(params.data)
     check_external(params.evaluate.external)
+    check_backbone(params)
     list_code(Path("stages"), paths.CODE_LISTS, package=Path("src/thaw"))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import modify_yaml, parse_yaml
+from ruamel.yaml import YAML
 
 from conftest import ROOT, load_source
 from thaw.errors import ConfigError
@@ -15,6 +17,7 @@ from thaw.params import (
     NO_FILE,
     AdamWParams,
     AnyPhase,
+    BackboneParams,
     Cifar10Source,
     DataParams,
     FileSource,
@@ -46,7 +49,8 @@ def write_changed(tmp_path: Path, *changes: tuple[str, Any]) -> Path:
 
 def write(tmp_path: Path, values: dict[str, Any]) -> Path:
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    # PyYAML would write the text '1e-3' without quotes, since it takes it for no number.
+    YAML(typ="safe").dump(values, path)
     return path
 
 
@@ -87,7 +91,11 @@ def test_the_placeholder_for_no_archive_exists() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("variants.frozen.0.lr", "1e-3", "variants.frozen.0.lr: expected a number, got '1e-3'; write 0.001"),
+        (
+            "variants.frozen.0.lr",
+            "1e-3",
+            "variants.frozen.0.lr: expected a number, got '1e-3'; write it without quotes",
+        ),
         ("variants.frozen.0.lr", True, "variants.frozen.0.lr: expected a number, got True"),
         ("variants.frozen.0.lr", 0, "variants.frozen.0.lr: expected a number above 0, got 0"),
         ("variants.frozen.0.lr", float("inf"), "variants.frozen.0.lr: expected a finite number, got inf"),
@@ -95,11 +103,19 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("variants.frozen.0.epoch", 3, "variants.frozen.0.epoch: there is no such parameter; did you mean epochs?"),
         ("variants.frozen.0.train", "last:0", "variants.frozen.0.train: expected one of 'head', 'all' and 'last:N'"),
         ("variants.frozen.0.lr", [], "variants.frozen.0.lr: expected at least one entry, got []"),
-        ("variants.frozen.0.lr", [0.1, "1e-3"], "variants.frozen.0.lr.1: expected a number, got '1e-3'; write 0.001"),
+        (
+            "variants.frozen.0.lr",
+            [0.1, "1e-3"],
+            "variants.frozen.0.lr.1: expected a number, got '1e-3'; write it without quotes",
+        ),
         ("variants.frozen.0.lr", [0.1, -1], "variants.frozen.0.lr.1: expected a number above 0, got -1"),
         ("variants.frozen.0.epochs", [], "variants.frozen.0.epochs: expected at least one entry, got []"),
         ("variants.frozen.0.epochs", [3, 2.5], "variants.frozen.0.epochs.1: expected a whole number, got 2.5"),
-        ("variants.frozen.0.epochs", "30", "variants.frozen.0.epochs: expected a whole number, got '30'"),
+        (
+            "variants.frozen.0.epochs",
+            "30",
+            "variants.frozen.0.epochs: expected a whole number, got '30'; write it without quotes",
+        ),
         ("variants.frozen.0.lr", {"low": 1}, "variants.frozen.0.lr: expected a number, got {'low': 1}"),
         ("variants.fine_tuned.0.head_lr", [0], "variants.fine_tuned.0.head_lr.0: expected a number above 0, got 0"),
         (
@@ -145,6 +161,38 @@ def test_the_placeholder_for_no_archive_exists() -> None:
             {"web": {"path": "a", "classes": {"dogs": 1}}},
             "evaluate.external.web.classes.dogs: expected text, got 1",
         ),
+        ("seeds", 0, "seeds: expected a list, got 0; write whole numbers in brackets: seeds: [0, 1, 2]"),
+        ("seeds", "many", "seeds: expected a list, got 'many'; write whole numbers in brackets: seeds: [0, 1, 2]"),
+        ("seeds", None, "seeds: expected a list, got None; write whole numbers in brackets"),
+        ("seeds", {"0": 1}, "seeds: expected a list, got {'0': 1}; write whole numbers in brackets"),
+        ("variants", 3, "variants: expected keys with values, got 3; write a name for each, and its phases below it"),
+        ("variants", ["frozen"], "variants: expected keys with values, got ['frozen']; write a name for each"),
+        ("variants", None, "variants: expected keys with values, got None; write a name for each"),
+        (
+            "variants.frozen",
+            {"train": "head"},
+            "variants.frozen: expected a list, got {'train': 'head'}; "
+            "write its phases as a list: frozen: [{train: head}]",
+        ),
+        ("variants.frozen", "head", "variants.frozen: expected a list, got 'head'; write its phases as a list"),
+        (
+            "backbone.weights",
+            "my.pth",
+            "backbone.weights: expected 'imagenet', 'none' or 'file', got 'my.pth'; "
+            "write weights: file and weights_file: my.pth, which DVC watches",
+        ),
+        (
+            "backbone.weights",
+            "imagent",
+            "backbone.weights: expected one of 'imagenet', 'none' or 'file', got 'imagent'",
+        ),
+        (
+            "backbone.weights",
+            "file",
+            "backbone.weights 'file' needs the path of a weights file in backbone.weights_file",
+        ),
+        ("backbone.weights_file", "my.pth", "backbone.weights_file is 'my.pth', but backbone.weights is 'imagenet'"),
+        ("backbone.weights_file", None, "backbone.weights_file: expected text, got None; write data/none for none"),
         ("data", "file", "data: expected keys with values, got 'file'"),
         (
             "data.source",
@@ -199,7 +247,7 @@ def test_a_wrong_value_is_named_by_its_path(tmp_path: Path, key: str, value: Any
         ("url", "url", 3, "data.url: expected text, got 3"),
         ("url", "sha256", "abc", "data.sha256: expected text that matches"),
         ("microsoft", "microsoft", {"url": "a"}, "data.microsoft.bytes: this key is missing; data.microsoft.sha256"),
-        ("cifar10", "timeout_s", "3e1", "data.timeout_s: expected a number, got '3e1'; write 30"),
+        ("cifar10", "timeout_s", "3e1", "data.timeout_s: expected a number, got '3e1'; write it without quotes"),
         ("kaggle", "kaggle_dataset", "cats", "data.kaggle_dataset: expected text that matches"),
         ("kaggle", "attempts", 0, "data.attempts: expected a number above 0, got 0"),
     ],
@@ -337,6 +385,55 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, complaint
 def test_a_missing_file_says_where_to_go(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="run this from the project's root"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0.00001", 1e-5),
+        ("1e-5", 1e-5),
+        ("1e-05", 1e-5),
+        ("1.0e-05", 1e-5),
+        ("5E-5", 5e-5),
+        (".5", 0.5),
+        ("+1e2", 100.0),
+    ],
+)
+def test_a_number_is_one_however_it_is_written_and_dvc_reads_the_same(tmp_path: Path, text: str, number: float) -> None:
+    changed = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("head_lr: 0.003", f"head_lr: {text}")
+    path = tmp_path / "params.yaml"
+    path.write_text(changed, encoding="utf-8")
+    assert load_params(path).variants["fine_tuned"][0].head_lr == number
+    assert parse_yaml(changed, path)["variants"]["fine_tuned"][0]["head_lr"] == number
+
+
+def test_a_small_rate_that_dvc_writes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    with modify_yaml(str(path)) as values:  # as `dvc exp run -S` does
+        values["variants"]["fine_tuned"][0]["lr"] = 0.00001
+    assert "lr: 1e-05" in path.read_text(encoding="utf-8")
+    assert load_params(path).variants["fine_tuned"][0].lr == 1e-5
+
+
+def test_words_of_older_yaml_are_text(tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+    path.write_text(path.read_text(encoding="utf-8").replace("compile: false", "compile: no"), encoding="utf-8")
+    assert "compute.compile: expected true or false, got 'no'" in complaint_about(path)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8") + "seeds: [1]\n", encoding="utf-8")
+    assert "is not valid YAML" in complaint_about(path)
+
+
+def test_a_model_card_of_an_earlier_release_names_its_weights_file() -> None:
+    old = {"name": "resnet18", "weights": "../my.pth", "blocks": None, "image_size_px": 64}
+    params = BackboneParams.model_validate(old)
+    assert (params.weights, params.file) == ("file", Path("../my.pth"))
+    assert BackboneParams.model_validate_json(params.model_dump_json()) == params
+    assert BackboneParams.model_validate(old | {"weights": "imagenet"}).file is None
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from thaw.errors import ConfigError
 
@@ -36,7 +37,7 @@ TEST_FOLDER_IF_ANY = "auto"
 
 
 def _integer_as_float(value: Any) -> Any:
-    """Let `lr: 1` through where a float is meant, but neither `true` nor `'1e-3'`."""
+    """Let `lr: 1` through where a float is meant, but neither `true` nor the text `'0.1'`."""
     return float(value) if type(value) is int else value
 
 
@@ -277,9 +278,41 @@ class BackboneParams(_Section):
     """The pretrained network, and the size at which it sees images."""
 
     name: str
-    weights: str
+    weights: Literal["imagenet", "none", "file"]
+    weights_file: str = NO_FILE
+    """A key of its own, so that DVC can watch the file."""
     blocks: Positive | None
     image_size_px: Annotated[int, Field(ge=32, le=1024)]
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the weights come from, or None."""
+        return None if self.weights_file == NO_FILE else Path(self.weights_file)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_path_of_earlier_release(cls, values: Any) -> Any:
+        """Models of an earlier release have the path of the file in `weights`."""
+        if not _names_weights_file(values):
+            return values
+        return {**values, "weights": "file", "weights_file": values["weights"]}
+
+    @model_validator(mode="after")
+    def _names_a_file_if_it_needs_one(self) -> "BackboneParams":
+        if self.weights == "file" and self.file is None:
+            raise ValueError("backbone.weights 'file' needs the path of a weights file in backbone.weights_file")
+        if self.weights != "file" and self.file is not None:
+            raise ValueError(
+                f"backbone.weights_file is {self.weights_file!r}, but backbone.weights is {self.weights!r}: "
+                f"write weights: file, or weights_file: {NO_FILE}"
+            )
+        return self
+
+
+def _names_weights_file(values: Any) -> bool:
+    """Whether a section `backbone` has a path where the kind of weights is expected."""
+    kind = values.get("weights") if isinstance(values, dict) else None
+    return isinstance(kind, str) and ("." in kind or "/" in kind)
 
 
 class ComputeParams(_Section):
@@ -523,6 +556,16 @@ class Params(_Section):
                 moved = moved or phase.train != "head"
         return self
 
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _has_weights_that_dvc_watches(cls, values: Any) -> Any:
+        if _names_weights_file(values):
+            raise ValueError(
+                f"backbone.weights: expected 'imagenet', 'none' or 'file', got {values['weights']!r}; write "
+                f"weights: file and weights_file: {values['weights']}, which DVC watches"
+            )
+        return values
+
     @model_validator(mode="after")
     def _has_no_seed_twice(self) -> "Params":
         if len(set(self.seeds)) < len(self.seeds):
@@ -533,15 +576,17 @@ class Params(_Section):
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check all parameters; a key under the name of an earlier release is read, with a warning.
 
+    The file is YAML 1.2, read as DVC reads it: `1e-5` is a number, as DVC writes it for `-S lr=0.00001`.
+
     Raises:
         ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value. The message
-            names each culprit by its dotted path: `variants.frozen.0.lr: expected a number, got '1e-3'`.
+            names each culprit by its dotted path: `variants.frozen.0.lr: expected a number, got 'high'`.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist here; run this from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if isinstance(values, dict):
         _rename_old_keys(values, file=path)
@@ -676,19 +721,31 @@ def _list_knobs(section: type[_Section], *path: str) -> Iterator[tuple[str, ...]
                     yield from _list_knobs(inner, *path, name)
 
 
+_HINTS: dict[tuple[str | int, ...], str] = {
+    ("seeds",): "; write whole numbers in brackets: seeds: [0, 1, 2]",
+    ("variants",): "; write a name for each, and its phases below it: variants: {frozen: [{train: head}]}",
+    ("evaluate", "external"): "; write {} for none",
+    ("data", "path"): f"; write {NO_FILE} for none",
+    ("data", "labels"): f"; write {NO_FILE} for none",
+    ("split", "test_list"): f"; write {NO_FILE} for none",
+    ("backbone", "weights_file"): f"; write {NO_FILE} for none",
+}
+"""How to write what is of the wrong kind: a list, a file that is not there."""
+
+
 def _hint(place: tuple[str | int, ...], detail: Any) -> str:
-    """How to write what YAML took for something else: the number 1e-3, or a file that is not there."""
-    if place in (("data", "path"), ("data", "labels"), ("split", "test_list")) and detail["input"] is None:
-        return f"; write {NO_FILE} for none"
-    if place == ("evaluate", "external") and not detail["input"]:
-        return "; write {} for none"
-    if detail["type"] != "float_type" or not isinstance(detail["input"], str):
+    """How to write what has the wrong type."""
+    kind, value = detail["type"], detail["input"]
+    if place in _HINTS and kind in ("list_type", "dict_type", "string_type"):
+        return _HINTS[place]
+    if kind == "list_type" and place[:1] == ("variants",):
+        return f"; write its phases as a list: {place[1]}: [{{train: head}}]"
+    if kind not in ("float_type", "int_type") or not isinstance(value, str):
         return ""
     try:
-        number = Decimal(detail["input"])
+        return "; write it without quotes" if Decimal(value).is_finite() else ""
     except InvalidOperation:
         return ""
-    return f"; write {number:f}" if number.is_finite() else ""
 
 
 def dotted(parts: Iterable[str | int]) -> str:

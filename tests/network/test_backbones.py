@@ -4,6 +4,7 @@ Run with `pytest tests/network/test_backbones.py`.
 """
 
 import re
+from typing import Literal
 
 import pytest
 import timm
@@ -18,7 +19,9 @@ from thaw.network.weights import BUNDLED
 from thaw.params import BackboneParams
 
 
-def params(name: str, *, weights: str = "none", blocks: int | None = None, size_px: int = 64) -> BackboneParams:
+def params(
+    name: str, *, weights: Literal["imagenet", "none"] = "none", blocks: int | None = None, size_px: int = 64
+) -> BackboneParams:
     return BackboneParams(name=name, weights=weights, blocks=blocks, image_size_px=size_px)
 
 

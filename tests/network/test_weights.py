@@ -21,7 +21,9 @@ from thaw.params import BackboneParams
 
 
 def params(name: str, *, weights: str) -> BackboneParams:
-    return BackboneParams(name=name, weights=weights, blocks=None, image_size_px=64)
+    """`weights`: imagenet, none, or the path of a file."""
+    kind = {"weights": weights} if weights in ("imagenet", "none") else {"weights": "file", "weights_file": weights}
+    return BackboneParams.model_validate({"name": name, **kind, "blocks": None, "image_size_px": 64})
 
 
 def test_the_embedded_weights_are_imagenets() -> None:
@@ -68,7 +70,7 @@ def test_a_file_that_is_no_weights_file_is_one_sentence(tmp_path: Path, content:
 
 
 def test_a_missing_weights_file_is_one_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"backbone\.weights: nowhere\.pth is not a file"):
+    with pytest.raises(ConfigError, match=r"backbone\.weights_file: nowhere\.pth is not a file"):
         build_backbone(params("resnet18", weights="nowhere.pth"))
 
 

@@ -1,12 +1,10 @@
 """A name -> a pretrained backbone: images in, one feature vector each out, and how it wants its images."""
 
 import copy
-import difflib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from thaw.compute.memory import ran_out_of_memory
 from thaw.data.transforms import Preprocessing
 from thaw.errors import ConfigError, one_line
+from thaw.network.backbone_list import unknown_backbone
 from thaw.network.weights import (
     BUNDLED,
     bundled_state,
@@ -109,11 +108,7 @@ def library_of(name: str) -> Literal["torchvision", "timm"]:
         return "torchvision"
     if in_timm:
         return "timm"
-    nearest = difflib.get_close_matches(name, backbone_names(), n=3) or [BUNDLED, "resnet18", "mobilenet_v3_small"]
-    raise ConfigError(
-        f"backbone.name: neither torchvision nor timm has a classification model {name!r}; did you mean "
-        f"{' or '.join(nearest)}? (`thaw backbones` lists all)"
-    )
+    raise unknown_backbone(name, backbone_names())
 
 
 def _torchvision_names() -> list[str]:
@@ -140,6 +135,21 @@ def build_backbone(params: BackboneParams, *, blank: bool = False) -> Backbone:
     return backbone
 
 
+def count_blocks(name: str) -> int | None:
+    """How many blocks a backbone has; one that cannot be cut has one, and None is for timm's that classify nothing."""
+    if library_of(name) == "torchvision":
+        entry = torchvision.models.get_model_weights(name)["DEFAULT"]
+        network = torchvision.models.get_model(name, weights=None, **_torchvision_options(name, entry))
+        return len(_named_blocks(network)) or 1
+    # Tensors on the meta device have shapes and no numbers.
+    with torch.device("meta"):
+        network = timm.create_model(name)
+        if not hasattr(network, "reset_classifier"):
+            return None
+        network.reset_classifier(0)
+        return len(_timm_blocks(network))
+
+
 def _build_from_torchvision(params: BackboneParams) -> Backbone:
     entry = torchvision.models.get_model_weights(params.name)["DEFAULT"]
     network = torchvision.models.get_model(params.name, weights=None, **_torchvision_options(params.name, entry))
@@ -148,9 +158,9 @@ def _build_from_torchvision(params: BackboneParams) -> Backbone:
         load_weights(
             network, download_weights(params.name, lambda: entry.get_state_dict(check_hash=True)), params=params
         )
-    elif params.weights != "none":
+    elif params.file is not None:
         classifiers = ("fc.", "classifier.") if pieces else (f"{_last_layer(network)}.", "aux")
-        load_weights(network, read_weights(Path(params.weights)), params=params, classifiers=classifiers)
+        load_weights(network, read_weights(params.file), params=params, classifiers=classifiers)
     kept = _count_kept(params, list(pieces) or [_UNCUT])
     module = _Pooled(OrderedDict(list(pieces.items())[:kept])) if pieces else _strip_classifier(network)
     parameters = [name for name, _ in module.named_parameters()]
@@ -238,8 +248,8 @@ def _build_from_timm(params: BackboneParams) -> Backbone:
         load_weights(network, bundled_state(network), params=params)
     elif params.weights == "imagenet":
         network = download_timm(params.name)
-    elif params.weights != "none":
-        load_weights(network, read_weights(Path(params.weights)), params=params, classifiers=classifiers_of(network))
+    elif params.file is not None:
+        load_weights(network, read_weights(params.file), params=params, classifiers=classifiers_of(network))
     config = timm.data.resolve_data_config(model=network)
     network.reset_classifier(0)
     blocks = _timm_blocks(network)

@@ -10,8 +10,10 @@ import timm
 import torch
 import torchvision
 
-from thaw.network.backbones import backbone_names, library_of
+from thaw.network.backbone_list import write_backbone_list
+from thaw.network.backbones import backbone_names, count_blocks, library_of
 from thaw.network.weights import BUNDLED, find_in_hub_cache
+from thaw.utils.progress import progress
 
 WeightsLocation = Literal["bundled", "cached", "download", "none"]
 """Of ImageNet weights: in a Python package, in the library's cache, on the library's server, or nowhere."""
@@ -43,6 +45,20 @@ def match_names(pattern: str) -> list[str]:
     wildcards = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
     names = [name for name in backbone_names() if "." in pattern or "." not in name]
     return fnmatch.filter(names, wildcards)
+
+
+def update_backbone_list() -> None:
+    """List all backbones anew in `backbone_list.csv`, for installed libraries; takes a quarter of an hour."""
+    tags: dict[str, list[str]] = {}
+    for full_name in backbone_names():
+        name, _, tag = full_name.partition(".")
+        tags.setdefault(name, []).extend([tag] if tag else [])
+    with progress("list backbones", total=len(tags), unit="networks") as bar:
+        rows = []
+        for name in sorted(tags):
+            rows.append((name, count_blocks(name), tags[name]))
+            bar.update()
+    write_backbone_list(rows)
 
 
 def look_up(name: str) -> RegistryEntry:

@@ -79,7 +79,7 @@ def summarise_model(params: Params) -> ModelSummary:
     return ModelSummary(
         name=backbone.name,
         origin=library_of(backbone.name),
-        weights=params.backbone.weights,
+        weights=params.backbone.weights if params.backbone.file is None else str(params.backbone.file),
         weights_location=find_weights(backbone.name) if params.backbone.weights == "imagenet" else None,
         blocks=tuple(
             BlockSummary(name=block.name, parameters=sum(sizes[name] for name in block.parameters), shape=shape)

@@ -37,7 +37,7 @@ def bundled_state(network: nn.Module) -> dict[str, Tensor]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a .pth or .safetensors file; nothing in it is executed."""
     if not path.is_file():
-        raise ConfigError(f"backbone.weights: {path} is not a file; write 'imagenet', 'none' or a weights file")
+        raise ConfigError(f"backbone.weights_file: {path} is not a file; name one, or write weights: imagenet or none")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -46,9 +46,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise whatever the bytes lead them to
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"backbone.weights: {path} is not a weights file ({reason[:120]})") from error
+        raise ConfigError(f"backbone.weights_file: {path} is not a weights file ({reason[:120]})") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"backbone.weights: {path} does not hold a state dict (names with tensors)")
+        raise ConfigError(f"backbone.weights_file: {path} does not hold a state dict (names with tensors)")
     return dict(state)
 
 
@@ -68,7 +68,7 @@ def load_weights(
             for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
             if keys
         )
-        raise ConfigError(f"backbone.weights: {params.weights} does not fit {params.name}: {complaint}")
+        raise ConfigError(f"backbone.weights_file: {params.weights_file} does not fit {params.name}: {complaint}")
     network.load_state_dict(state, strict=False)  # what may be missing has been seen to above
 
 
@@ -81,7 +81,9 @@ def classifiers_of(network: Any) -> tuple[str, ...]:
 def download_timm(name: str) -> Any:
     """A network of timm with its weights from the Hugging Face Hub or from its cache."""
     if not timm.get_pretrained_cfg(name).has_weights:
-        raise ConfigError(f"backbone.weights: timm has no weights for {name}; write none or name a weights file")
+        raise ConfigError(
+            f"backbone.weights: timm has no weights for {name}; write none, or file and its path in weights_file"
+        )
     timm.models.set_pretrained_check_hash(True)
     _require_whole_in_hub_cache(name)
     network = download_weights(name, lambda: timm.create_model(name, pretrained=True))
@@ -116,6 +118,6 @@ def download_weights(name: str, download: Any) -> Any:
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}: "
-            f"{one_line(error)}); connect to a network, name a weights file in backbone.weights, "
+            f"{one_line(error)}); connect to a network, name a weights file in backbone.weights_file, "
             f"or use {BUNDLED}, which brings its own"
         ) from error

@@ -182,7 +182,9 @@ def _describe_setup(results: Results, comparison: Comparison, params: Params) ->
     """Images, backbone and seeds in a few words; also whether images are enlarged."""
     backbone, splits = params.backbone, comparison.dataset.splits
     blocks = "" if backbone.blocks is None else f", its first {count(backbone.blocks, 'block')}"
-    weights = {"imagenet": "ImageNet weights", "none": "random weights"}.get(backbone.weights, f"`{backbone.weights}`")
+    weights = {"imagenet": "ImageNet weights", "none": "random weights"}.get(
+        backbone.weights, f"`{backbone.weights_file}`"
+    )
     drawn = (
         " (drawn anew with each seed)" if params.split.val == "per_seed" and "val" not in results.given_splits else ""
     )

@@ -32,7 +32,7 @@ class FeatureTable:
     """The backbone that made them, by `classifier.module_sha256`."""
 
     def require_made_by(self, *, name: str, backbone_sha256: str) -> None:
-        """Raise DataError if these are another backbone's features: DVC does not see a changed weights file."""
+        """Raise DataError if these are another backbone's features."""
         if backbone_sha256 != self.backbone_sha256:
             raise DataError(
                 f"the features were made by another {name} (did its weights file change?); "

@@ -1,6 +1,7 @@
 """manifest.csv -> splits.csv: which images are for training, validation and test."""
 
-from collections import Counter, defaultdict
+import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -8,22 +9,25 @@ from thaw.data.manifest import Row, read_manifest
 from thaw.data.splits_csv import SPLITS, write_splits
 from thaw.errors import DataError
 from thaw.params import TEST_FOLDER_IF_ANY, SplitParams
-from thaw.utils.random_streams import uniform_of
+from thaw.utils.words import count, enumerate_words
+
+CLASSES_NAMED = 5
+"""So many classes an error names."""
 
 
 def split_images(manifest: Path, destination: Path, *, params: SplitParams) -> None:
     """Give each kept image of the manifest to train, val or test, and write splits.csv, sorted by path.
 
-    An image's split depends on its content and the seed alone (see `draw_split`), so another image more or less
-    moves no other but its own duplicates, and neither does another file system or another order. Duplicates go
-    together: the smallest hash of a group decides.
+    The split is stratified: in each class the images (groups of duplicates, which stay together) are ranked by a hash
+    of their content and the seed; the first `params.test_fraction` of them are test, the next `params.val_fraction`
+    val, the others train, each at least one. So three different images of a class are enough.
 
-    The price of that: the shares hold in expectation. The number of test images of a class of n varies by
-    sqrt(n p (1 - p)) around n p: of 12,500 cats 3,750 +- 51 at 30 %. Every class is divided alike, so the
-    split is stratified to the same precision.
+    It does not depend on names, on other classes, on the file system or on the order. Images that are added to a class
+    or leave it move the two borders between the ranks a little, and what lies between an old border and the new one
+    changes its split: with a tenth more images, about 0.23 n^0.5 of the n that a class had (3 of 200, 20 of 10,000).
 
     Where the manifest gives a test or a val split (its folders are called so), or `params.test_list` or
-    `params.test_folder` names the test images, that split holds exactly the kept images that are named: results compare
+    `params.test_folder` name the test images, that split holds exactly the kept images that are named: results compare
     with those of others. Their duplicates elsewhere are in no split at all, since they would leak the test into the
     training. The rest is drawn: of the images that are not test, `params.val_fraction` is val; where val alone is
     given, `params.test_fraction` of the images that are not val is test. With `params.test_folder` null, all is drawn.
@@ -34,12 +38,40 @@ def split_images(manifest: Path, destination: Path, *, params: SplitParams) -> N
     rows = read_manifest(manifest)
     kept = [row for row in rows if row.kept]
     given = _find_given(rows, manifest, params=params)
-    splits = _assign(kept, given, params=params)
-    _require_every_class(kept, splits, params=params, given=set(given.values()))
-    groups = _group(kept).values()
-    content = {row.path: _hash_content(members) for members in groups for row in members}
-    table = [(row.path, row.label, splits[row.path], content[row.path]) for row in kept if row.path in splits]
-    write_splits(destination, table, given=set(given.values()))
+    names = set(given.values())
+    splits, undecided = _assign_given(kept, given)
+    _require_given(kept, splits, params=params, given=names)
+    _require_enough(kept, undecided, given=names)
+    for of_class in undecided.values():
+        drawn = draw_splits(
+            {_name_group(members, seed=params.seed) for members in of_class},
+            val_fraction=0.0 if "val" in names else params.val_fraction,
+            test_fraction=0.0 if "test" in names else params.test_fraction,
+        )
+        splits |= {row.path: drawn[_name_group(members, seed=params.seed)] for members in of_class for row in members}
+    group_of = {row.path: _name_group(members, seed=params.seed) for members in _group(kept) for row in members}
+    table = [(row.path, row.label, splits[row.path], group_of[row.path]) for row in kept if row.path in splits]
+    write_splits(destination, table, given=names)
+
+
+def draw_splits(groups: Collection[str], *, val_fraction: float, test_fraction: float) -> dict[str, str]:
+    """The split of each group of one class, by its rank.
+
+    Args:
+        groups: their names, hashes of content and seed; at least one for each split with a fraction above 0, and one
+            more, which is train.
+        val_fraction: of all groups, rounded; where it is above 0, at least one group and not all.
+        test_fraction: likewise.
+    """
+    tests = _count_share(test_fraction, of=len(groups), leave=1 + (val_fraction > 0))
+    vals = _count_share(val_fraction, of=len(groups), leave=1 + tests)
+    ranked = sorted(groups)
+    splits = dict.fromkeys(ranked[:tests], "test") | dict.fromkeys(ranked[tests : tests + vals], "val")
+    return splits | dict.fromkeys(ranked[tests + vals :], "train")
+
+
+def _count_share(fraction: float, *, of: int, leave: int) -> int:
+    return min(max(1, round(fraction * of)), of - leave) if fraction > 0 else 0
 
 
 def _lies_below(row: Row, folder: str) -> bool:
@@ -48,53 +80,37 @@ def _lies_below(row: Row, folder: str) -> bool:
     return folders.count(folder) > (row.label == folder)
 
 
-def draw_split(pixels_sha256: str, *, seed: int, val_fraction: float, test_fraction: float) -> str:
-    """The split of an image: a hash of its content and the seed, read as a number in [0, 1), against thresholds."""
-    uniform = uniform_of(f"{seed}:{pixels_sha256}")
-    if uniform < test_fraction:
-        return "test"
-    return "val" if uniform < test_fraction + val_fraction else "train"
-
-
-def _assign(kept: list[Row], given: Mapping[str, str], *, params: SplitParams) -> dict[str, str]:
-    """The split of each path; images that are left out are missing. `given` has those that are test or val already."""
-    names = set(given.values())
-    splits = {}
-    for members in _group(kept).values():
+def _assign_given(kept: list[Row], given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[list[Row]]]]:
+    """The split of each path whose split is given, and for each class the groups of duplicates without such a path."""
+    splits: dict[str, str] = {}
+    undecided: dict[str, list[list[Row]]] = defaultdict(list)
+    for members in _group(kept):
         found = {given[row.path] for row in members if row.path in given}
         if found:
             # Of a group that has images of both, those of val are left out as those of train are.
             split = "test" if "test" in found else "val"
             splits.update({row.path: split for row in members if given.get(row.path) == split})
-            continue
-        content = _hash_content(members)
-        splits.update({row.path: _draw(content, given=names, params=params) for row in members})
-    return splits
+        else:
+            undecided[members[0].label].append(members)
+    return splits, undecided
 
 
-def _draw(content: str, *, given: Collection[str], params: SplitParams) -> str:
-    """The split of an image whose split is not given; those in `given` have all their images already."""
-    if "test" in given and "val" in given:
-        return "train"
-    if "test" in given:
-        # Another draw than `draw_split`'s: of the rest of a test split that was drawn by that one, none is left
-        # below its thresholds.
-        return "val" if uniform_of(f"{params.seed}:val:{content}") < params.val_fraction else "train"
-    val_fraction = 0.0 if "val" in given else params.val_fraction
-    return draw_split(content, seed=params.seed, val_fraction=val_fraction, test_fraction=params.test_fraction)
-
-
-def _group(kept: Iterable[Row]) -> dict[str, list[Row]]:
-    """Images that are duplicates of each other, together."""
+def _group(kept: Iterable[Row]) -> Collection[list[Row]]:
+    """Images that are duplicates of each other, together; of one class, since cleaning drops label conflicts."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in kept:
         groups[row.duplicate_group or row.path].append(row)
-    return groups
+    return groups.values()
 
 
-def _hash_content(members: Iterable[Row]) -> str:
-    """What stands for a group of duplicates, whatever its files are called: the smallest hash of their pixels."""
-    return min(row.pixels_sha256 for row in members)
+def _name_group(members: Iterable[Row], *, seed: int) -> str:
+    """A hash of what a group of duplicates shows, whatever its files are called, and of the seed: its place in draws.
+
+    What stands for the group is the smallest hash of its pixels. All later draws (of each seed's val, of fractions of
+    the training images, of folds) go by this name, so that `split.seed` changes them too.
+    """
+    content = min(row.pixels_sha256 for row in members)
+    return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
 
 
 def _find_given(rows: list[Row], manifest: Path, *, params: SplitParams) -> dict[str, str]:
@@ -147,35 +163,49 @@ def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
     return listed
 
 
-def _require_every_class(
-    kept: Iterable[Row], splits: dict[str, str], *, params: SplitParams, given: Collection[str]
+def _require_given(
+    kept: Iterable[Row], splits: Mapping[str, str], *, params: SplitParams, given: Collection[str]
 ) -> None:
-    counts = Counter((splits[row.path], row.label) for row in kept if row.path in splits)
-    groups: dict[str, set[str]] = defaultdict(set)
-    for row in kept:
-        groups[row.label].add(row.duplicate_group or row.path)
-    for label, available in sorted(Counter(row.label for row in kept).items()):
-        for split in SPLITS:
-            if counts[split, label] == 0:
-                distinct, remedy = len(groups[label]), _remedy(split, params, given=given)
-                if distinct < min(available, len(SPLITS)):
-                    images = "1 image" if distinct == 1 else f"{distinct} images"
-                    remedy = f"add other images of it, since copies stay together; or {remedy}"
-                    label_shown = f"{label!r}, which are copies of {images}"
-                else:
-                    label_shown = repr(label)
-                raise DataError(
-                    f"the {split} split has none of the {available:,} images of class {label_shown}: {remedy}"
-                )
+    """Raise DataError if a split that is given lacks a class."""
+    labels = sorted({row.label for row in kept})
+    present = {(splits[row.path], row.label) for row in kept if row.path in splits}
+    for split in SPLITS:
+        missing = [label for label in labels if (split, label) not in present]
+        if split in given and missing:
+            by_list = split == "test" and params.listed is not None
+            remedy = (
+                f"name some in {params.listed}"
+                if by_list
+                else f"put some below the folder of {split} images, or set split.test_folder to null to draw all splits"
+            )
+            raise DataError(f"the {split} split, which is given, has no image of {_name_classes(missing)}: {remedy}")
 
 
-def _remedy(split: str, params: SplitParams, *, given: Collection[str]) -> str:
-    if split == "test" and params.listed is not None:
-        return f"name some in {params.listed}"
-    if split in given:
-        return f"put some below the folder of {split} images, or set split.test_folder to null to draw all splits"
-    if split == "train" and given:
-        return "name fewer test images, set split.test_folder to null, lower split.val_fraction or change split.seed"
-    if split == "train":
-        return "add images, lower split.val_fraction or split.test_fraction, or change split.seed"
-    return f"add images, raise split.{split}_fraction, or change split.seed"
+def _require_enough(kept: Iterable[Row], undecided: Mapping[str, list[list[Row]]], *, given: Collection[str]) -> None:
+    """Raise DataError if a class has fewer different images than there are splits that are not given."""
+    drawn = [split for split in SPLITS if split not in given]
+    counts = {label: len(undecided.get(label, ())) for label in sorted({row.label for row in kept})}
+    few = sorted((number, label) for label, number in counts.items() if number < len(drawn))
+    if not few:
+        return
+    files = {label: sum(len(members) for members in undecided.get(label, ())) for _, label in few}
+    named = [
+        f"{label!r} has {number}" + (f" ({files[label]} files are copies)" if files[label] > number else "")
+        for number, label in few[:CLASSES_NAMED]
+    ]
+    if len(few) > CLASSES_NAMED:
+        named.append(f"{count(len(few) - CLASSES_NAMED, 'other class', 'other classes')} too few")
+    images = "image" if len(drawn) == 1 else "different images"
+    rest = f" beside the {enumerate_words(sorted(given))} images that are given" if given else ""
+    raise DataError(
+        f"each class needs at least {len(drawn)} {images}{rest}, one for each of {enumerate_words(drawn)}; "
+        f"{enumerate_words(named)}: add images to these classes, or leave them out by naming the others in data.classes"
+    )
+
+
+def _name_classes(labels: list[str]) -> str:
+    """`class 'Cat'`, `3 classes ('Cat', 'Dog', 'Emu')`; of many, some."""
+    if len(labels) == 1:
+        return f"class {labels[0]!r}"
+    shown = ", ".join(repr(label) for label in labels[:CLASSES_NAMED])
+    return f"{len(labels)} classes ({shown}{', ...' if len(labels) > CLASSES_NAMED else ''})"

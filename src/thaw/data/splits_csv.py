@@ -31,7 +31,8 @@ class SplitTable:
     """One of SPLITS for each image."""
 
     groups: tuple[str, ...]
-    """For each image the name of its group of duplicates; an image without any is a group of its own."""
+    """For each image the name of its group of duplicates; an image without any is a group of its own. Draws
+    go by these names."""
 
     given: frozenset[str] = frozenset()
     """The splits that a folder, a table or a list gives: they are not drawn."""
@@ -67,21 +68,20 @@ def redraw_val(table: SplitTable, *, seed: int) -> SplitTable:
 
     So does all, if the val split is given: there is nothing to draw.
 
-    In each class the same share of the groups of duplicates is val as before, at least one and not all, and groups stay
-    together. Which ones depends on the seed, on what they show, and on how many there are; not on the names of files.
+    In each class as many groups of duplicates are val as before, at least one and not all, and groups stay together.
+    Which ones depends on the seed, on what they show, on `split.seed`, which is in their names, and on how many there
+    are; not on the names of files.
     """
     if "val" in table.given:
         return table
-    counts = Counter(table.splits)
-    share = counts["val"] / (counts["val"] + counts["train"])
-    groups: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, dict[str, set[str]]] = defaultdict(lambda: {"train": set(), "val": set()})
     for label, split, group in zip(table.labels, table.splits, table.groups, strict=True):
         if split != "test":
-            groups[label].add(group)
+            groups[label][split].add(group)
     val: set[str] = set()
-    for names in groups.values():
-        ranked = sorted(names, key=lambda name: (uniform_of(f"{seed}:val:{name}"), name))
-        val.update(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
+    for of_class in groups.values():
+        ranked = sorted(of_class["train"] | of_class["val"], key=lambda name: (uniform_of(f"{seed}:val:{name}"), name))
+        val.update(ranked[: min(max(1, len(of_class["val"])), len(ranked) - 1)])
     splits = tuple(
         split if split == "test" else "val" if group in val else "train"
         for split, group in zip(table.splits, table.groups, strict=True)

@@ -225,6 +225,11 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("training.layer_decay", 1.5, "training.layer_decay: expected a number of at most 1, got 1.5"),
         ("training.label_smoothing", 1, "training.label_smoothing: expected a number below 1, got 1"),
         ("training.mixup_alpha", -0.1, "training.mixup_alpha: expected a number of at least 0, got -0.1"),
+        (
+            "training.class_weights",
+            "equal",
+            "training.class_weights: expected one of 'none' or 'balanced', got 'equal'",
+        ),
         ("report.margin_points", 0, "report.margin_points: expected a number above 0, got 0"),
         ("backbone.image_size_px", 8, "backbone.image_size_px: expected a number of at least 32, got 8"),
         ("colour", "red", "colour: there is no such parameter; remove it or correct its spelling"),

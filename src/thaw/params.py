@@ -381,6 +381,7 @@ class TrainingParams(_Section):
     optimizer: OptimizerParams
     warmup_ratio: Fraction
     layer_decay: ShareAboveZero
+    class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Fraction
     mixup_alpha: NonNegativeFloat
     patience_epochs: Positive

@@ -21,7 +21,8 @@ from thaw.network.model_card import BestEpoch
 from thaw.utils.atomic import read_json, write_json
 
 METRICS = Metrics(
-    test=ScoresOnTest(accuracy=0.1 + 0.2, log_loss=1e-12, roc_auc=1.0, ece=0.05),
+    test=ScoresOnTest(accuracy=0.1 + 0.2, balanced_accuracy=0.25, log_loss=1e-12, roc_auc=1.0, ece=0.05),
+    recall={"Cat": 0.5, "Köter": 0.0},
     uncalibrated=UncalibratedScores(log_loss=0.3, ece=0.1),
     val=ValScores(accuracy=0.5, log_loss=0.7),
     trainable_parameters=34,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from thaw.errors import DataError
@@ -29,8 +29,13 @@ def draw_predictions(rng: np.random.Generator, *, n: int, classes: int) -> tuple
 def test_scores_equal_sklearns(classes: int, seed: int) -> None:
     probabilities, labels = draw_predictions(np.random.default_rng(seed), n=60, classes=classes)
     found = scores.score_predictions(probabilities, labels)
-    assert set(found) == {"accuracy", "log_loss", "roc_auc", "ece"}
+    assert set(found) == {"accuracy", "balanced_accuracy", "log_loss", "roc_auc", "ece"}
     assert found["accuracy"] == accuracy_score(labels, probabilities.argmax(axis=1))
+    predicted = probabilities.argmax(axis=1)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted), rel=1e-12)
+    np.testing.assert_allclose(
+        scores.recall_by_class(probabilities, labels), recall_score(labels, predicted, average=None)
+    )
     assert found["log_loss"] == pytest.approx(sklearn_log_loss(labels, probabilities), rel=1e-12)
     ranked = probabilities[:, 1] if classes == 2 else probabilities
     assert found["roc_auc"] == pytest.approx(roc_auc_score(labels, ranked, multi_class="ovr"), rel=1e-12)
@@ -41,6 +46,14 @@ def test_a_temperature_is_undone(temperature: float) -> None:
     logits = np.random.default_rng(0).normal(0, 5, (200, 4))
     found = scores.undo_temperature(softmax(logits / temperature, axis=1), temperature)
     np.testing.assert_allclose(found, softmax(logits, axis=1), rtol=1e-9, atol=1e-15)
+
+
+def test_a_class_without_images_has_no_recall_and_no_say() -> None:
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 0.0], [0.6, 0.4, 0.0]])
+    labels = np.array([0, 0, 0, 1])
+    np.testing.assert_equal(scores.recall_by_class(probabilities, labels), [1.0, 0.0, np.nan])
+    assert scores.accuracy(probabilities, labels) == 0.75
+    assert scores.balanced_accuracy(probabilities, labels) == 0.5
 
 
 def test_log_loss_of_a_sure_mistake_is_large_but_finite() -> None:

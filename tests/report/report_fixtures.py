@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,7 +268,8 @@ def make_external(
     for cell in paths.all_cells(params):
         wrong = mistakes[cell.variant][params.seeds.index(cell.seed)]
         _make_predictions(root / external.predictions(cell), test, wrong=wrong)
-        scores = ScoresOnTest(accuracy=1 - len(wrong) / images, log_loss=0.3, roc_auc=0.97, ece=0.04)
+        right = 1 - len(wrong) / images
+        scores = ScoresOnTest(accuracy=right, balanced_accuracy=right, log_loss=0.3, roc_auc=0.97, ece=0.04)
         write_external_metrics(root / external.metrics(cell), ExternalMetrics(external=scores))
 
 
@@ -284,10 +286,19 @@ def make_run(
     moved = 254 if any(phase.train != "head" for phase in phases) else 0
     _make_predictions(root / cell.predictions, test, wrong=wrong)
     write_history(root / cell.history, _make_history(phases, best=best))
+    wrong_labels = Counter(test.labels[i] for i in wrong)
+    recall = {label: 1 - wrong_labels[label] / test.labels.count(label) for label in test.classes}
     write_metrics(
         root / cell.metrics,
         Metrics(
-            test=ScoresOnTest(accuracy=1 - len(wrong) / len(test.paths), log_loss=0.2, roc_auc=0.98, ece=0.03),
+            test=ScoresOnTest(
+                accuracy=1 - len(wrong) / len(test.paths),
+                balanced_accuracy=sum(recall.values()) / len(recall),
+                log_loss=0.2,
+                roc_auc=0.98,
+                ece=0.03,
+            ),
+            recall=recall,
             uncalibrated=UncalibratedScores(log_loss=0.3, ece=0.05),
             val=ValScores(accuracy=0.9, log_loss=0.25),
             trainable_parameters=3373000 if moved else 2562,

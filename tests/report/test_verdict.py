@@ -50,6 +50,23 @@ def test_it_says_first_what_is_estimated_and_then_what_to_do(alike: ComparisonFi
     )
 
 
+def test_accuracy_that_misleads_is_said_to(alike: ComparisonFile) -> None:
+    assert "misleads" not in " ".join(alike.verdict)
+    majority = alike.dataset.model_copy(update={"majority_class": "Dog", "majority_class_accuracy": 0.8})
+    text = "\n".join(write_verdict(alike.model_copy(update={"dataset": majority})).sentences)
+    assert (
+        "Accuracy alone misleads here, since the classes are of unlike sizes: 80.0 % of the test images are 'Dog'."
+        in text
+    )
+    frozen = alike.variants[0].model_copy(
+        update={"balanced_accuracy_mean": 0.612, "accuracy_mean": 0.8, "recall_mean": {"Cat": 0.2, "Dog": 1.0}}
+    )
+    rare = alike.model_copy(update={"variants": (frozen, *alike.variants[1:])})
+    text = "\n".join(write_verdict(rare).sentences)
+    assert "is 61.2 % for frozen (accuracy 80.0 %), " in text
+    assert "frozen classifies 20.0 % of 'Cat' correctly, its worst class. `training.class_weights: balanced`" in text
+
+
 def test_nothing_is_called_real_noise_or_right(alike: ComparisonFile) -> None:
     assert not re.search(r"\b(real|noise|right|guess\w*|mistakes?)\b", " ".join(alike.verdict))
 

@@ -98,7 +98,7 @@ def test_evaluation_and_figures_join_the_same_run(trained: Path) -> None:
 def test_metrics_on_an_external_set_join_the_same_run(trained: Path) -> None:
     web, zoo = ExternalSet("web"), ExternalSet("zoo")
     for external, accuracy in ((web, 0.75), (zoo, 0.5)):
-        scores = ScoresOnTest(accuracy=accuracy, log_loss=0.5, roc_auc=0.8, ece=0.1)
+        scores = ScoresOnTest(accuracy=accuracy, balanced_accuracy=accuracy, log_loss=0.5, roc_auc=0.8, ece=0.1)
         write_external_metrics(external.metrics(CELL), ExternalMetrics(external=scores))
         external.predictions(CELL).parent.mkdir(parents=True)
         external.predictions(CELL).write_text("path,label\n")

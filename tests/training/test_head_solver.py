@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from thaw.errors import DataError, DivergedError
@@ -259,3 +260,30 @@ def test_a_feature_that_is_not_finite_is_an_error_that_names_the_row(value: floa
 def test_a_class_without_a_training_row_is_an_error_that_names_it() -> None:
     with pytest.raises(DataError, match="class 2 of 0 to 2 has no training image"):
         solve(draw_rows(30, classes=2, seed=0), draw_rows(30, classes=2, seed=1), classes=3)
+
+
+def test_validation_rows_can_be_weighted_too() -> None:
+    train, val = draw_rows(120, classes=3, seed=0), draw_rows(90, classes=3, seed=1)
+    weights = np.where(val[1] == 0, 5.0, 1.0)
+    plain = solve(train, val, classes=3, penalties=[0.01])
+    weighted = solve(train, val, classes=3, penalties=[0.01], val_row_weights=weights)
+    assert np.array_equal(plain.weight, weighted.weight)
+    logits = val[0].astype(np.float64) @ weighted.weight.T.astype(np.float64) + weighted.bias
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    expected = log_loss(val[1], probabilities, sample_weight=weights)
+    assert weighted.path[0].val_log_loss == pytest.approx(expected, rel=1e-5)
+    assert weighted.path[0].val_accuracy == plain.path[0].val_accuracy
+
+
+def test_balanced_weights_are_sklearns_balanced_regression() -> None:
+    features, labels = draw_rows(300, classes=3, seed=0)
+    rows = np.flatnonzero((labels == 0) | (np.arange(300) % 10 == 0))  # two rare classes
+    features, labels = features[rows], labels[rows]
+    row_weights = compute_sample_weight("balanced", labels)
+    solved = solve((features, labels), (features, labels), classes=3, row_weights=row_weights, penalties=[0.01])
+    scaler = StandardScaler().fit(features.astype(np.float64), sample_weight=row_weights)
+    sklearns = LogisticRegression(C=1 / (len(labels) * 0.01), tol=1e-8, max_iter=10_000, class_weight="balanced")
+    sklearns.fit(scaler.transform(features.astype(np.float64)), labels)
+    coefficients = sklearns.coef_ - sklearns.coef_.mean(axis=0)
+    assert np.abs(solved.weight * scaler.scale_ - coefficients).max() < 1e-3 * np.abs(coefficients).max()

@@ -5,8 +5,10 @@ Run with: pytest tests/training/test_optim.py
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from conftest import TINY_BACKBONE, TINY_TRAINING
@@ -18,9 +20,10 @@ from thaw.training.optim import (
     build_optimizer,
     count_correct,
     count_steps,
+    cross_entropy,
     images_in_step,
-    training_loss,
     warmup_cosine,
+    weigh_classes,
 )
 
 BLOCKS = 3
@@ -41,7 +44,7 @@ def training(**changes: object) -> TrainingParams:
 
 def learn_once(model: Classifier, optimizer: torch.optim.Optimizer) -> None:
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    training_loss(model(images), torch.tensor([0, 1, 1, 0]), TINY_TRAINING).backward()
+    cross_entropy(model(images), torch.tensor([0, 1, 1, 0]), class_weights=None).backward()
     optimizer.step()
 
 
@@ -157,10 +160,46 @@ def test_sgd_by_hand(nesterov: bool, second_step: float) -> None:
 def test_label_smoothing_by_hand() -> None:
     # Probabilities 3/4 and 1/4; smoothing 0.2 makes the target 0.9 and 0.1.
     logits = torch.tensor([[math.log(3.0), 0.0]])
-    loss = training_loss(logits, torch.tensor([0]), training(label_smoothing=0.2))
+    loss = cross_entropy(logits, torch.tensor([0]), class_weights=None, label_smoothing=0.2)
     assert loss.item() == pytest.approx(-(0.9 * math.log(0.75) + 0.1 * math.log(0.25)))
-    shares = training_loss(logits, torch.tensor([[1.0, 0.0]]), training(label_smoothing=0.2))
+    shares = cross_entropy(logits, torch.tensor([[1.0, 0.0]]), class_weights=None, label_smoothing=0.2)
     assert shares.item() == pytest.approx(loss.item())
+
+
+def test_class_weights_are_sklearns() -> None:
+    labels = np.repeat([0, 1, 2], [70, 20, 10])
+    weights = weigh_classes(labels, classes=3, params=training(class_weights="balanced"))
+    assert weights is not None
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=labels))
+    assert weights[labels].mean() == pytest.approx(1.0)
+    assert weigh_classes(labels, classes=3, params=training()) is None
+    absent = weigh_classes(labels, classes=4, params=training(class_weights="balanced"))
+    assert absent is not None
+    np.testing.assert_allclose(absent, [*weights, 0.0])
+
+
+def test_balanced_weights_make_the_loss_the_mean_over_classes() -> None:
+    labels = torch.tensor([0, 0, 0, 1])
+    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    weights = weigh_classes(labels.numpy(), classes=2, params=training(class_weights="balanced"))
+    assert weights is not None
+    loss = cross_entropy(logits, labels, class_weights=torch.from_numpy(weights).float())
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert loss.item() == pytest.approx((losses[:3].mean() + losses[3]).item() / 2)
+    shares = cross_entropy(
+        logits, nn.functional.one_hot(labels, 2).float(), class_weights=torch.from_numpy(weights).float()
+    )
+    assert shares.item() == pytest.approx(loss.item())
+
+
+def test_weighted_batches_add_up_to_the_whole() -> None:
+    labels = torch.tensor([0] * 9 + [1] * 3)
+    logits = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([2 / 3, 2.0])
+    parts = [cross_entropy(logits[i : i + 4], labels[i : i + 4], class_weights=weights) for i in (0, 4, 8)]
+    assert torch.stack(parts).mean().item() == pytest.approx(
+        cross_entropy(logits, labels, class_weights=weights).item()
+    )
 
 
 def test_hits_count_the_class_with_the_larger_share() -> None:

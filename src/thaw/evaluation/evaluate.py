@@ -17,6 +17,7 @@ from thaw.evaluation.scores import (
     accuracy,
     expected_calibration_error,
     log_loss,
+    recall_by_class,
     score_predictions,
     undo_temperature,
 )
@@ -80,6 +81,7 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
     )
     metrics = Metrics(
         test=ScoresOnTest(**score_predictions(test_probabilities, test.labels)),
+        recall=dict(zip(classes, recall_by_class(test_probabilities, test.labels).tolist(), strict=True)),
         uncalibrated=UncalibratedScores(
             log_loss=log_loss(uncalibrated_test, test.labels),
             ece=expected_calibration_error(uncalibrated_test, test.labels),

@@ -13,6 +13,8 @@ class ScoresOnTest(Record):
     """Scores on the test split, or on an external test set, of probabilities after temperature scaling."""
 
     accuracy: float
+    balanced_accuracy: float
+    """The mean recall of the classes."""
     log_loss: float
     roc_auc: float
     ece: float
@@ -26,7 +28,9 @@ class UncalibratedScores(Record):
 
 
 class ValScores(Record):
-    """Scores on the validation split, of the epoch that was kept, as it was chosen: before temperature scaling."""
+    """Scores on the validation split, of the epoch that was kept, before temperature scaling; it was chosen by this
+    log loss, or with `training.class_weights: balanced` by the one in which each class counts the same.
+    """
 
     accuracy: float
     log_loss: float
@@ -36,6 +40,9 @@ class Metrics(Record):
     """All that the file holds."""
 
     test: ScoresOnTest
+    recall: dict[str, float]
+    """Of the images of each class in the test split, the share that is classified correctly."""
+
     uncalibrated: UncalibratedScores
     val: ValScores
     trainable_parameters: int

@@ -18,7 +18,7 @@ ECE_BINS = 15
 
 
 def score_predictions(probabilities: Floats, labels: Integers) -> dict[str, float]:
-    """All scores of one model on one split: `accuracy`, `log_loss`, `roc_auc` and `ece`.
+    """All scores of one model on one split: `accuracy`, `balanced_accuracy`, `log_loss`, `roc_auc` and `ece`.
 
     Args:
         probabilities: shape (N, C), float64, rows that sum to 1; N > 0.
@@ -29,6 +29,7 @@ def score_predictions(probabilities: Floats, labels: Integers) -> dict[str, floa
     """
     return {
         "accuracy": accuracy(probabilities, labels),
+        "balanced_accuracy": balanced_accuracy(probabilities, labels),
         "log_loss": log_loss(probabilities, labels),
         "roc_auc": roc_auc(probabilities, labels),
         "ece": expected_calibration_error(probabilities, labels),
@@ -43,6 +44,30 @@ def accuracy(probabilities: Floats, labels: Integers) -> float:
         labels: shape (N,).
     """
     return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def recall_by_class(probabilities: Floats, labels: Integers) -> Floats:
+    """For each class the share of its images that are classified correctly, shape (C,); NaN for one without images.
+
+    Args:
+        probabilities: shape (N, C).
+        labels: shape (N,).
+    """
+    classes = probabilities.shape[1]
+    images = np.bincount(labels, minlength=classes)  # (C,)
+    correct = np.bincount(labels[probabilities.argmax(axis=1) == labels], minlength=classes)  # (C,)
+    recall: Floats = np.divide(correct, images, out=np.full(classes, np.nan), where=images > 0)
+    return recall
+
+
+def balanced_accuracy(probabilities: Floats, labels: Integers) -> float:
+    """The mean recall of the classes that have images: each counts the same, however rare (Brodersen et al., ICPR 2010).
+
+    Args:
+        probabilities: shape (N, C).
+        labels: shape (N,); N > 0.
+    """
+    return float(np.nanmean(recall_by_class(probabilities, labels)))
 
 
 def log_loss(probabilities: Floats, labels: Integers) -> float:

@@ -61,6 +61,9 @@ class DatasetSummary(Summary):
     damaged_but_kept: int
     """Images that are probably damaged and are used all the same."""
 
+    majority_class: str
+    """The class with the most test images."""
+
     majority_class_accuracy: float
     """Test accuracy of the majority-class baseline, as a fraction of 1."""
 
@@ -226,6 +229,12 @@ class VariantSummary(Summary):
 
     accuracy_max: float
     """Of the best seed."""
+
+    balanced_accuracy_mean: float
+    """The mean recall of the classes, mean over seeds, as a fraction of 1."""
+
+    recall_mean: dict[str, float]
+    """For each class the share of its test images that is classified correctly, mean over seeds."""
 
     log_loss_mean: float
     """In nats, calibrated."""
@@ -607,7 +616,7 @@ def _count_reasons(manifest: Iterable[Row]) -> dict[str, int]:
 def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
     reasons = _count_reasons(results.manifest)
     splits = Counter(results.splits.values())
-    most_frequent = max(Counter(results.test_labels.tolist()).values())
+    label, most_frequent = Counter(sorted(results.test_labels.tolist())).most_common(1)[0]
     return DatasetSummary(
         source=params.data.source,
         understood=describe_images(results.manifest, given=results.given_splits),
@@ -617,6 +626,7 @@ def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
         splits={split: splits[split] for split in SPLITS},
         dropped_by_reason=reasons,
         damaged_but_kept=sum(row.kept and row.damage != "" for row in results.manifest),
+        majority_class=results.classes[label],
         majority_class_accuracy=most_frequent / len(results.test_labels),
     )
 
@@ -664,6 +674,8 @@ def _summarise_variant(
         seed_sd=accuracy.seed_sd,
         accuracy_min=min(test.accuracy for test in tests),
         accuracy_max=max(test.accuracy for test in tests),
+        balanced_accuracy_mean=mean(test.balanced_accuracy for test in tests),
+        recall_mean={label: mean(run.metrics.recall[label] for run in runs) for label in results.classes},
         log_loss_mean=mean(test.log_loss for test in tests),
         roc_auc_mean=mean(test.roc_auc for test in tests),
         ece_mean=mean(test.ece for test in tests),

@@ -118,6 +118,7 @@ def _tabulate_variants(comparison: Comparison) -> Table:
             "test accuracy": rows["accuracy_mean"].map(_percent),
             "95 % interval": rows["accuracy_ci95"].map(_interval),
             "SD between seeds": rows.apply(_spread, axis=1),
+            "balanced accuracy": rows["balanced_accuracy_mean"].map(_percent),
             "log loss": rows["log_loss_mean"].map(_decimals(3)),
             "AUC": rows["roc_auc_mean"].map(_decimals(4)),
             "ECE": rows["ece_mean"].map(_decimals(3)),

@@ -14,6 +14,11 @@ ESTIMAND = (
 )
 """The first sentence of every report."""
 
+MAJORITY_SHARE = 0.6
+"""From so large a share of the most frequent class on, a useless model looks good by its accuracy."""
+BALANCED_GAP = 0.03
+"""A balanced accuracy that differs by so much from the accuracy is news."""
+
 LISTED = 3
 """Of more variants than this, a sentence names only some; the tables have all."""
 
@@ -64,7 +69,7 @@ def write_verdict(comparison: Comparison) -> Verdict:
         cost=_say_cost(comparison),
         external=tuple(_say_external(external, comparison) for external in comparison.external),
         pairs=tuple(_say_pair(pair, comparison) for pair in comparison.pairs),
-        accuracy=(_say_baseline(comparison), *_say_seeds(comparison)),
+        accuracy=(_say_baseline(comparison), *_say_imbalance(comparison), *_say_seeds(comparison)),
         seconds=(_say_seconds(comparison), *_say_busy(comparison)),
         diagnosis=tuple(say_diagnosis(comparison)),
         notes=tuple(note for row in comparison.variants for note in row.training_notes),
@@ -321,6 +326,26 @@ def _say_baseline(comparison: Comparison) -> str:
             "is wrong with data or training."
         )
     return f"{start}; the interval of every variant lies above it."
+
+
+def _say_imbalance(comparison: Comparison) -> list[str]:
+    """A warning where accuracy says little about the rare classes."""
+    data = comparison.dataset
+    gaps = [abs(row.accuracy_mean - row.balanced_accuracy_mean) for row in comparison.variants]
+    if data.majority_class_accuracy < MAJORITY_SHARE and max(gaps) < BALANCED_GAP:
+        return []
+    chosen = next(row for row in comparison.variants if row.variant == comparison.recommended.variant)
+    shown = [
+        f"{points(row.balanced_accuracy_mean)} % for {row.variant} (accuracy {points(row.accuracy_mean)} %)"
+        for row in [chosen, *(row for row in comparison.variants if row is not chosen)][:LISTED]
+    ]
+    worst = min(chosen.recall_mean, key=lambda label: chosen.recall_mean[label])
+    return [
+        f"Accuracy alone misleads here, since the classes are of unlike sizes: {points(data.majority_class_accuracy)} % of "
+        f"the test images are {data.majority_class!r}. Balanced accuracy, in which each class counts the same, is "
+        f"{enumerate_words(shown)}; {chosen.variant} classifies {points(chosen.recall_mean[worst])} % of {worst!r} "
+        "correctly, its worst class. `training.class_weights: balanced` trains for balanced accuracy."
+    ]
 
 
 def _say_seeds(comparison: Comparison) -> list[str]:

@@ -62,13 +62,13 @@ class PenaltyFit:
     penalty: float
 
     train_loss: float
-    """Mean cross-entropy of the training rows, in nats, without the penalty."""
+    """Mean cross-entropy of the training rows by their weights, in nats, without the penalty."""
 
     train_accuracy: float
     """The share of the training rows that it gets right."""
 
     val_log_loss: float
-    """In nats."""
+    """Likewise of the validation rows."""
 
     val_accuracy: float
 
@@ -113,6 +113,7 @@ def solve_head(
     val_labels: NDArray[np.int64],
     classes: int,
     row_weights: NDArray[np.float64] | None = None,
+    val_row_weights: NDArray[np.float64] | None = None,
     label_smoothing: float = 0.0,
     penalties: Sequence[float] = PENALTIES,
     limits: tuple[float, float] = LIMITS,
@@ -132,6 +133,8 @@ def solve_head(
         classes: C, at least 2.
         row_weights: shape `(N,)`, float64, above 0: how much a training row counts, in the loss and in the mean and the
             deviation by which features are standardised. Only their ratios matter. None: all count alike.
+        val_row_weights: shape `(M,)`, float64, above 0: how much a validation row counts in the log loss by which the
+            penalty is chosen; accuracies are never weighted. None: all count alike.
         label_smoothing: the share of a training row's target that is spread over all classes, in [0, 1) (Szegedy et
             al., CVPR 2016).
         penalties: falling, above 0. The path ends early where the validation loss has risen.
@@ -149,7 +152,7 @@ def solve_head(
     _require_finite(train_features, "training")
     _require_finite(val_features, "validation")
     train = _gather(train_features, train_labels, classes=classes, weights=row_weights)
-    val = _gather(val_features, val_labels, classes=classes, weights=None)
+    val = _gather(val_features, val_labels, classes=classes, weights=val_row_weights)
     told = on_progress or (lambda _: None)
     fits: list[PenaltyFit] = []
     solutions: list[Tensor] = []

@@ -19,6 +19,7 @@ from thaw.data.loader import batches
 from thaw.data.transforms import centre_view, normalise, random_view
 from thaw.network.classifier import Classifier
 from thaw.params import ComputeParams, Phase, TrainingParams
+from thaw.training.optim import weigh_classes
 from thaw.utils.random_streams import random_stream
 from thaw.utils.ranks import shard_by_batch, shard_each_batch
 
@@ -68,6 +69,12 @@ class PhaseInputs:
     val_images: int
     """How many images its validation has."""
 
+    class_weights: Tensor | None
+    """How much a training image of each class counts, shape `(classes,)`, float32; None: all alike."""
+
+    val_class_weights: Tensor | None
+    """The same of validation images."""
+
 
 def build_inputs(
     model: Classifier,
@@ -83,6 +90,10 @@ def build_inputs(
     device = model.head.weight.device
     train, val = data.train, data.val
     val_order = shard_by_batch(range(len(val.paths)), batch_size=params.batch_size)
+    class_weights, val_class_weights = (
+        None if weights is None else torch.from_numpy(weights).float().to(device)
+        for weights in (weigh_classes(s.labels, classes=len(model.classes), params=params) for s in (train, val))
+    )
 
     def order(epoch: int, batches_done: int) -> tuple[list[int], int]:
         shuffled = random_stream(seed, ORDER, number, epoch).permutation(len(train.paths))
@@ -112,6 +123,8 @@ def build_inputs(
             val=lambda: _feature_batches(val, val_order, params.batch_size, views=centre, device=device),
             images=len(train.paths),
             val_images=len(val.paths),
+            class_weights=class_weights,
+            val_class_weights=val_class_weights,
         )
 
     def augmented(epoch: int, done: int) -> Batches:
@@ -133,6 +146,8 @@ def build_inputs(
         val=centre_views,
         images=len(train.paths),
         val_images=len(val.paths),
+        class_weights=class_weights,
+        val_class_weights=val_class_weights,
     )
 
 

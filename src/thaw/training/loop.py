@@ -31,9 +31,10 @@ from thaw.training.optim import (
     build_optimizer,
     count_correct,
     count_steps,
+    cross_entropy,
     images_in_step,
-    training_loss,
     warmup_cosine,
+    weigh_classes,
 )
 from thaw.training.state import Sums, TrainingState
 from thaw.utils.progress import Progress, progress
@@ -274,6 +275,10 @@ def _solve_phase(run: _Run, data: TrainingData, *, params: TrainingParams, label
 
 def _solve_head(run: _Run, data: TrainingData, *, params: TrainingParams, label: str) -> SolvedHead:
     views = data.train.views  # (N, K, D)
+    labels = data.train.labels.repeat(views.shape[1])
+    classes = len(run.model.classes)
+    weights = weigh_classes(data.train.labels, classes=classes, params=params)
+    val_weights = weigh_classes(data.val.labels, classes=classes, params=params)
 
     def report_fit(_: PenaltyFit) -> None:
         bar.update()
@@ -283,10 +288,12 @@ def _solve_head(run: _Run, data: TrainingData, *, params: TrainingParams, label:
     with progress(label, total=None, unit="penalties") as bar:
         return solve_head(
             views.reshape(-1, views.shape[2]),
-            data.train.labels.repeat(views.shape[1]),
+            labels,
             val_features=data.val.features,
             val_labels=data.val.labels,
-            classes=len(run.model.classes),
+            classes=classes,
+            row_weights=None if weights is None else weights[labels],
+            val_row_weights=None if val_weights is None else val_weights[data.val.labels],
             label_smoothing=params.label_smoothing,
             on_progress=report_fit,
         )
@@ -311,7 +318,9 @@ def _train_epoch(run: _Run, phase: Phase, inputs: PhaseInputs, *, params: Traini
         logits = inputs.forward(batch)  # (B, classes)
         if alone:
             set_mode(run.model, phase, params)
-        loss = training_loss(logits, targets, params)
+        loss = cross_entropy(
+            logits, targets, class_weights=inputs.class_weights, label_smoothing=params.label_smoothing
+        )
         # Without any image of its own in a batch, a process computes one that does not count.
         own = local_batch_size(min(params.batch_size, inputs.images - state.batch * params.batch_size))
         share = own / images_in_step(state.batch, images=inputs.images, params=params)
@@ -374,13 +383,17 @@ def _require_finite(run: _Run, phase: Phase, sums: Sums) -> None:
 
 
 def _validate(run: _Run, inputs: PhaseInputs) -> Sums:
-    """Sums over the validation split, of the cross-entropy without any smoothing."""
+    """Sums over the validation split, of the cross-entropy without any smoothing.
+
+    Where classes are weighted they are here, too: what is chosen by is what is minimised. By the plain loss, of models
+    that give rare classes their due the one that does so least would be kept.
+    """
     sums = Sums()
     run.model.eval()
     with torch.inference_mode():
         for batch, labels in inputs.val():
             logits = inputs.forward(batch)  # (B, classes)
-            loss = nn.functional.cross_entropy(logits, labels)
+            loss = cross_entropy(logits, labels, class_weights=inputs.val_class_weights)
             sums.add(loss=loss.item(), correct=count_correct(logits, labels), images=len(labels))
             if world_size() == 1:
                 # Validation changes nothing: a run that is stopped here resumes from its beginning.

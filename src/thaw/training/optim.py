@@ -7,16 +7,53 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from thaw.network.classifier import Classifier, layer_groups, set_trainable
 from thaw.params import AdamWParams, Phase, SGDParams, TrainingParams
 
 
-def training_loss(logits: Tensor, targets: Tensor, params: TrainingParams) -> Tensor:
-    """Mean cross-entropy with label smoothing (Szegedy et al., CVPR 2016); targets as in `inputs.Batches`."""
-    return nn.functional.cross_entropy(logits, targets, label_smoothing=params.label_smoothing)
+def weigh_classes(labels: NDArray[np.int64], *, classes: int, params: TrainingParams) -> NDArray[np.float64] | None:
+    """How much an image of each class counts, shape (C,); None if all count alike.
+
+    `balanced`, as scikit-learn has it (King and Zeng, Political Analysis 2001): N / (C n) for a class that has n of the N
+    images, so that all classes have the same share of the sum, and the mean over the images is 1. A class without images
+    has no say, as validation images that somebody gives may lack one.
+
+    Args:
+        labels: shape (N,), in [0, C).
+        classes: C.
+        params: what the phases share.
+    """
+    if params.class_weights == "none":
+        return None
+    images = np.bincount(labels, minlength=classes)
+    present = images > 0
+    return np.where(present, len(labels) / (present.sum() * np.maximum(images, 1)), 0.0)
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, *, class_weights: Tensor | None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy with label smoothing (Szegedy et al., CVPR 2016).
+
+    Weights multiply the loss of an image, and the mean is by the number of images, not by the sum of the weights as in
+    torch: so the gradient of a small batch is an unbiased one of the whole split's.
+
+    Args:
+        logits: shape (B, C).
+        targets: as in `inputs.Batches`; a blend's weight is that of its labels, by their shares.
+        class_weights: shape (C,), from `weigh_classes`.
+        label_smoothing: the fraction of the target that is spread over all classes.
+    """
+    if class_weights is None:
+        return nn.functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    losses = nn.functional.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")  # (B,)
+    weights = class_weights[targets] if targets.ndim == 1 else targets @ class_weights  # (B,)
+    return (losses * weights).mean()
 
 
 def count_correct(logits: Tensor, targets: Tensor) -> int:

@@ -8,7 +8,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint format bench ui clean
+.PHONY: help setup repro ci test lint format bench ui clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,18 +22,27 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+setup: $(VENV)/ready ## set up .venv, and nothing else
+
 repro: $(VENV)/ready ## run the pipeline: what has changed, and nothing else
 	@thaw repro
 	@echo "Read reports/comparison.md or open reports/comparison.html; \`make ui\` shows the runs."
+
+ci: $(VENV)/ready ## run the pipeline as CI does: twice, with a report, and a look at the committed dvc.lock
+	@python tools/ci_pipeline.py run
+	@python tools/ci_pipeline.py report
+	@python tools/ci_pipeline.py lock
 
 # Two workers with two threads each share what may be two cores: threads that wait must not spin.
 test: $(VENV)/ready ## run the tests
 	@OMP_WAIT_POLICY=passive pytest
 
-lint: $(VENV)/ready ## check format, style and types
+lint: $(VENV)/ready ## check format, style, types, and CI's workflows
 	@ruff format --check .
 	@ruff check .
 	@mypy
+	@actionlint
+	@zizmor --offline --quiet .github
 
 format: $(VENV)/ready ## format the code and mend what can be mended
 	@ruff format .

@@ -8,7 +8,7 @@ stage. One list a stage, written first, says the same, and cannot be out of date
 import ast
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,16 +40,24 @@ LIBRARIES = {
 bytes. What only reads parameters, downloads or logs is not among them."""
 
 
-def list_code(stages: Path, destination: Path, *, package: Path) -> None:
+def installed_version(name: str) -> str:
+    """The version of an installed distribution; of `python`, the minor version: 3.11."""
+    return platform.python_version().rpartition(".")[0] if name == "python" else version(name)
+
+
+def list_code(
+    stages: Path, destination: Path, *, package: Path, version_of: Callable[[str], str] = installed_version
+) -> None:
     """Write, for each script `stages/NAME.py`, the file `destination/NAME.txt`: a line `SHA-256  path` a file.
 
     A list changes when, and only when, code that the stage can reach changes, or the version of a library that such
-    code imports and that bears on the result: its last lines name them. Imports inside functions count.
+    code imports and that bears on the result: its last lines name them. Imports inside functions count. `version_of`
+    gives the version of a distribution, or of `python`.
     """
     for script in sorted(stages.glob("*.py")):
         files = [script, *closure_of(script, package=package)]
         lines = [f"{sha256_of(file)}  {file.as_posix()}\n" for file in files]
-        lines += [f"{library}\n" for library in libraries_of(files)]
+        lines += [f"{library}\n" for library in libraries_of(files, version_of)]
         write_text(destination / f"{script.stem}.txt", "".join(lines))
 
 
@@ -81,11 +89,11 @@ def closure_of(path: Path, *, package: Path = PACKAGE) -> list[Path]:
     return sorted(modules | templates)
 
 
-def libraries_of(files: Iterable[Path]) -> list[str]:
+def libraries_of(files: Iterable[Path], version_of: Callable[[str], str] = installed_version) -> list[str]:
     """Python and those of LIBRARIES that some of the files import, with their versions: `torch 2.14.1`, sorted."""
     imported = {name for file in files if file.suffix == ".py" for name in _imported_libraries(file)}
-    named = (f"{LIBRARIES[name]} {version(LIBRARIES[name])}" for name in imported & LIBRARIES.keys())
-    return sorted([*named, f"python {platform.python_version().rpartition('.')[0]}"], key=str.lower)
+    names = [*(LIBRARIES[name] for name in imported & LIBRARIES.keys()), "python"]
+    return sorted((f"{name} {version_of(name)}" for name in names), key=str.lower)
 
 
 def _imported_libraries(path: Path) -> set[str]:

@@ -131,7 +131,7 @@ def diff_table(before: Values, after: Values, *, with_change: bool, only_changes
     for name in [*new, *(name for name in old if name not in new)]:
         if only_changes and name in old and name in new and old[name] == new[name]:
             continue
-        cells = [name, *(_cell(values, name) for values in (old, new))]
+        cells = [_escape(name), *(_cell(values, name) for values in (old, new))]
         rows.append([*cells, _difference(old.get(name), new.get(name))] if with_change else cells)
     if not rows:
         return ""
@@ -144,7 +144,11 @@ def _cell(values: Values, name: str) -> str:
     if name not in values:
         return "—"
     value = values[name]
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return _escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def _escape(text: str) -> str:
+    """Text that stays in its cell of a table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 

@@ -20,7 +20,7 @@ from thaw.data.splits_csv import read_splits
 from thaw.errors import ConfigError, DataError, DivergedError
 from thaw.network.backbones import Backbone, build_backbone
 from thaw.network.classifier import Classifier, backbone_tensors_moved, module_sha256
-from thaw.params import AnyPhase, Phase, SGDParams, TrainingParams
+from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams
 from thaw.paths import Cell
 from thaw.training.inputs import TrainingData
 from thaw.training.loop import FitResult, fit
@@ -209,3 +209,39 @@ def test_smoothing_and_mixup_leave_the_validation_loss_comparable(archive: Image
     )
     assert smoothed.val_loss == pytest.approx(plain.val_loss)
     assert smoothed.train_loss != pytest.approx(plain.train_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("phase", [HEAD, SolvedPhase(), ALL], ids=["head", "solved", "all"])
+def test_balanced_classes_weigh_the_loss_that_is_trained_and_the_one_that_chooses(
+    archive: ImageZip, phase: AnyPhase
+) -> None:
+    # Smoothed, so that a solved head of few images does not end in a loss of 0.
+    plain = TINY_TRAINING.model_copy(update={"label_smoothing": 0.3})
+    balanced = plain.model_copy(update={"class_weights": "balanced"})
+    splits, table = read_splits(paths.SPLITS), read_features(paths.FEATURES)
+    train, val = (
+        select_split(split, splits=splits, features=table, classes=splits.classes) for split in ("train", "val")
+    )
+    # The tiny project is balanced, where weights are 1 and change nothing beyond rounding; a third of the cats is not.
+    few = np.sort(np.concatenate([np.flatnonzero(train.labels == 0)[:2], np.flatnonzero(train.labels == 1)]))
+    rare = replace(train, paths=tuple(train.paths[i] for i in few), labels=train.labels[few], views=train.views[few])
+    few_val = np.sort(np.concatenate([np.flatnonzero(val.labels == 0)[:1], np.flatnonzero(val.labels == 1)]))
+    rare_val = replace(
+        val, paths=tuple(val.paths[i] for i in few_val), labels=val.labels[few_val], views=val.views[few_val]
+    )
+    found = {}
+    for name, params in (("none", plain), ("balanced", balanced)):
+        model = Classifier(pretrained(), classes=splits.classes, seed=0)
+        data = TrainingData(train=rare, val=rare_val, images=archive)
+        result = fit(model, [phase], cell=Cell("tiny", 0), data=data, params=params)
+        with torch.inference_mode():
+            log_p = model.head(torch.from_numpy(rare_val.features)).log_softmax(dim=1).numpy()
+        own = -log_p[np.arange(len(few_val)), rare_val.labels]
+        found[name] = model, result, own
+    model, result, own = found["balanced"]
+    assert not states_equal(model, found["none"][0])
+    if phase != ALL:  # where the backbone moves, the features are others
+        by_class = np.mean([own[rare_val.labels == label].mean() for label in (0, 1)])
+        assert result.best.val_loss == pytest.approx(by_class, rel=1e-4)
+    same = [run(archive, phase, params=params)[1].history.epochs[0].val_loss for params in (plain, balanced)]
+    assert same[0] == pytest.approx(same[1], rel=1e-4)

@@ -28,8 +28,9 @@ class UncalibratedScores(Record):
 
 
 class ValScores(Record):
-    """Scores on the validation split, of the epoch that was kept, before temperature scaling; it was chosen by this
-    log loss, or with `training.class_weights: balanced` by the one in which each class counts the same.
+    """Scores on the validation split, of the epoch that was kept, before temperature scaling.
+
+    It was chosen by this log loss, or with `training.class_weights: balanced` by one in which classes count the same.
     """
 
     accuracy: float

@@ -61,7 +61,7 @@ def recall_by_class(probabilities: Floats, labels: Integers) -> Floats:
 
 
 def balanced_accuracy(probabilities: Floats, labels: Integers) -> float:
-    """The mean recall of the classes that have images: each counts the same, however rare (Brodersen et al., ICPR 2010).
+    """The mean recall of the classes that have images: each counts the same (Brodersen et al., ICPR 2010).
 
     Args:
         probabilities: shape (N, C).

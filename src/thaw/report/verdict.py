@@ -341,10 +341,11 @@ def _say_imbalance(comparison: Comparison) -> list[str]:
     ]
     worst = min(chosen.recall_mean, key=lambda label: chosen.recall_mean[label])
     return [
-        f"Accuracy alone misleads here, since the classes are of unlike sizes: {points(data.majority_class_accuracy)} % of "
-        f"the test images are {data.majority_class!r}. Balanced accuracy, in which each class counts the same, is "
-        f"{enumerate_words(shown)}; {chosen.variant} classifies {points(chosen.recall_mean[worst])} % of {worst!r} "
-        "correctly, its worst class. `training.class_weights: balanced` trains for balanced accuracy."
+        "Accuracy alone misleads here, since the classes are of unlike sizes: "
+        f"{points(data.majority_class_accuracy)} % of the test images are {data.majority_class!r}. Balanced accuracy, "
+        f"in which each class counts the same, is {enumerate_words(shown)}; {chosen.variant} classifies "
+        f"{points(chosen.recall_mean[worst])} % of {worst!r} correctly, its worst class. "
+        "`training.class_weights: balanced` trains for balanced accuracy."
     ]
 
 

@@ -19,9 +19,9 @@ from thaw.params import AdamWParams, Phase, SGDParams, TrainingParams
 def weigh_classes(labels: NDArray[np.int64], *, classes: int, params: TrainingParams) -> NDArray[np.float64] | None:
     """How much an image of each class counts, shape (C,); None if all count alike.
 
-    `balanced`, as scikit-learn has it (King and Zeng, Political Analysis 2001): N / (C n) for a class that has n of the N
-    images, so that all classes have the same share of the sum, and the mean over the images is 1. A class without images
-    has no say, as validation images that somebody gives may lack one.
+    `balanced`, as scikit-learn has it (King and Zeng, Political Analysis 2001): N / (C n) for a class that has n of N
+    images, so that all classes have the same share of the sum, and the mean over the images is 1. A class without
+    images has no say.
 
     Args:
         labels: shape (N,), in [0, C).

@@ -80,22 +80,25 @@ def run(_: argparse.Namespace) -> None:
     with Repo(".") as repo:
         commands = {stage.cmd: stage.name for stage in repo.index.stages}
     done = PipelineRun(stages=len(commands), ran=(), exit_status=None, ran_again=None, seconds=0.0)
+    write_json(RUN, asdict(done))
     start_s = time.monotonic()
     known = set(_run_cache())
+    shutil.rmtree(paths.LOGS, ignore_errors=True)
     with _Repro() as first:
         for name in first.stages():
             done = replace(done, ran=(*done.ran, name) if name not in done.ran else done.ran)
             write_json(RUN, asdict(done))
-        # A driver may print less than DVC: what a stage left in the run cache says so too.
-        ran = [*done.ran, *_new_in_run_cache(known, commands)]
+        # `thaw repro` prints less than DVC; its logs and what a stage left in the run cache say the rest.
+        ran = [*done.ran, *_begun_in_logs(), *_new_in_run_cache(known, commands)]
         done = replace(
             done, ran=tuple(dict.fromkeys(ran)), exit_status=first.wait(), seconds=time.monotonic() - start_s
         )
     write_json(RUN, asdict(done))
     if done.exit_status == 0:
         known = set(_run_cache())
+        shutil.rmtree(paths.LOGS, ignore_errors=True)
         with _Repro() as second:
-            again = [*second.stages(), *_new_in_run_cache(known, commands)]
+            again = [*second.stages(), *_begun_in_logs(), *_new_in_run_cache(known, commands)]
             if second.wait() != 0:
                 raise DataError("make repro ended well, and failed when it was asked for again")
         done = replace(done, ran_again=tuple(dict.fromkeys(again)))
@@ -139,6 +142,13 @@ class _Repro:
         return self._process.wait()
 
 
+def _begun_in_logs() -> list[str]:
+    """The stages that have begun to run, by the logs of `thaw repro`, in the order in which they last wrote."""
+    logs = sorted(paths.LOGS.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    texts = (log.read_text(encoding="utf-8", errors="replace") for log in logs)
+    return [name for text in texts for name in re.findall(r"Running stage '([^']+)'", text)]
+
+
 def _run_cache() -> Iterator[Path]:
     """What DVC keeps of each run of a stage."""
     return (path for path in RUN_CACHE.glob("*/*/*") if path.is_file())
@@ -179,7 +189,9 @@ def _read_run() -> PipelineRun | None:
     values = read_json(RUN)
     again = values["ran_again"]
     ran_again = None if again is None else tuple(again)
-    return PipelineRun(**values | {"ran": tuple(values["ran"]), "ran_again": ran_again})
+    # Killed, it could not say what had begun since it last wrote.
+    ran = [*values["ran"], *(_begun_in_logs() if values["exit_status"] is None else [])]
+    return PipelineRun(**values | {"ran": tuple(dict.fromkeys(ran)), "ran_again": ran_again})
 
 
 def _read_base() -> Base | None:

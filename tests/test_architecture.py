@@ -202,7 +202,7 @@ def test_a_library_counts_for_the_stages_that_compute_with_it(tmp_path: Path, mo
     installed = importlib.metadata.version
     changed = {}
     list_code(Path("stages"), tmp_path / "before", package=Path("src/thaw"))
-    for library in ("torch", "matplotlib", "pillow", "ImageHash"):
+    for library in ("torch", "matplotlib", "pillow", "cleanlab"):
         monkeypatch.setattr(code_closure, "version", lambda name, of=library: "0" if name == of else installed(name))
         list_code(Path("stages"), tmp_path / "after", package=Path("src/thaw"))
         before, after = (
@@ -213,7 +213,7 @@ def test_a_library_counts_for_the_stages_that_compute_with_it(tmp_path: Path, mo
     assert not changed["torch"] & {"check", "download", "unzip", "clean", "split", "report"}
     assert changed["matplotlib"] == {"report"}
     assert {"download", "clean", "train", "report"} <= changed["pillow"]
-    assert changed["ImageHash"] == {"clean", "clean_external"}
+    assert changed["cleanlab"] == {"diagnose"}
 
 
 def test_the_key_of_a_checkpoint_follows_the_code_that_its_stage_runs(

@@ -13,13 +13,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from thaw.data.duplicates import find_groups, fingerprint
+from thaw.data.duplicates import _shrink_to_grey, find_groups, fingerprint
 
 Alteration = Callable[[Image.Image], Image.Image]
 
@@ -27,7 +28,7 @@ Alteration = Callable[[Image.Image], Image.Image]
 def groups_of(
     images: list[Image.Image], *, contents: list[str] | None = None, max_hamming_distance: int = 6
 ) -> list[int]:
-    hashes, thumbnails = zip(*map(fingerprint, images), strict=True)
+    hashes, thumbnails = zip(*(fingerprint(np.asarray(image)) for image in images), strict=True)
     names = contents or [f"{i:02}" for i in range(len(images))]
     found = find_groups(
         names,
@@ -101,7 +102,7 @@ def test_equal_hashes_alone_do_not_make_duplicates() -> None:
 
 @pytest.mark.parametrize(("max_hamming_distance", "expected"), [(4, [0, 0]), (3, [0, 1])])
 def test_hashes_may_differ_in_so_many_bits(max_hamming_distance: int, expected: list[int]) -> None:
-    _, thumbnail = fingerprint(noise(3))
+    _, thumbnail = fingerprint(np.asarray(noise(3)))
     hashes = np.array([0b1111 << 60, 0], np.uint64)
     found = find_groups(
         ["a", "b"], hashes=hashes, thumbnails=np.stack([thumbnail] * 2), max_hamming_distance=max_hamming_distance
@@ -113,7 +114,7 @@ def test_hashes_may_differ_in_so_many_bits(max_hamming_distance: int, expected: 
 @settings(max_examples=30, deadline=None)
 def test_groups_across_blocks_are_those_of_the_images(kinds: list[int]) -> None:
     """Each kind looks different; whoever has the same kind is in the same group, however far away."""
-    prints = [fingerprint(noise(kind)) for kind in range(13)]
+    prints = [fingerprint(np.asarray(noise(kind))) for kind in range(13)]
     found = find_groups(
         [str(i) for i in range(len(kinds))],
         hashes=np.array([prints[kind][0] for kind in kinds], np.uint64),
@@ -121,3 +122,14 @@ def test_groups_across_blocks_are_those_of_the_images(kinds: list[int]) -> None:
         max_hamming_distance=0,
     )
     assert found.tolist() == [kinds.index(kind) for kind in kinds]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (100, 64), (500, 374), (9000, 40), (31, 90), (3, 3)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_boxes_and_hashes_are_those_of_pillow_and_imagehash(size: tuple[int, int], turned: bool) -> None:
+    width, height = reversed(size) if turned else size
+    pixels = np.asarray(noise(5).resize((width, height)))
+    grey = _shrink_to_grey(pixels)
+    pillows = np.asarray(Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BOX), np.int16)
+    assert np.abs(grey - pillows).max() <= 1
+    assert fingerprint(pixels)[0] == int(str(imagehash.phash(Image.fromarray(grey))), 16)

@@ -12,7 +12,6 @@ from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from thaw.compute.cores import count_cores
 from thaw.data.decode import Fault, Pixels, UndecodableError, decode_image
@@ -185,7 +184,7 @@ def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _I
         reason=Reason.TOO_SMALL if too_small else "",
     )
     # Of the whole image: what is a duplicate must not depend on how images are stored.
-    perceptual_hash, thumbnail = fingerprint(Image.fromarray(decoded.pixels))
+    perceptual_hash, thumbnail = fingerprint(decoded.pixels)
     notes = [*decoded.notes, *([ONE_COLOUR] if _is_of_one_colour(decoded.pixels, thumbnail) else [])]
     row = dataclasses.replace(row, note="; ".join(notes))
     return _Inspection(

@@ -9,16 +9,22 @@ tests/data/test_duplicates.py). Mirrored copies are not found.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from thaw.data.decode import Pixels
+
 HASH_INPUT_SIDE_PX = 32
-"""What phash shrinks an image to; given this size, it does not shrink once more."""
+"""What an image is shrunk to before its frequencies are computed."""
+_COSINES = np.cos(np.pi * np.outer(np.arange(8), np.arange(1, 64, 2)) / 64)
+"""Shape (8, 32): the lowest frequencies of the discrete cosine transform (type 2)."""
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""How much red, green and blue count in grey (ITU-R BT.601), as in Pillow."""
 THUMBNAIL_SIDE_PX = 16
 MIN_CORRELATION = 0.92
 """Of the grey thumbnails of two near duplicates."""
@@ -27,12 +33,48 @@ MIN_CONTRAST = 4.0
 BLOCK = 32
 
 
-def fingerprint(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
-    """The 64-bit perceptual hash of an image (imagehash.phash), and its grey thumbnail, shape (16, 16)."""
-    grey = image.convert("L").resize((HASH_INPUT_SIDE_PX, HASH_INPUT_SIDE_PX), Image.Resampling.BOX)
-    bits = imagehash.phash(grey, hash_size=8).hash
-    thumbnail = grey.resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.BOX)
-    return int.from_bytes(np.packbits(bits).tobytes()), np.asarray(thumbnail)
+def fingerprint(pixels: Pixels) -> tuple[int, NDArray[np.uint8]]:
+    """The 64-bit perceptual hash of an image of shape (H, W, 3), and its grey thumbnail, shape (16, 16)."""
+    grey = _shrink_to_grey(pixels)
+    thumbnail = Image.fromarray(grey).resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.BOX)
+    return _hash_perceptually(grey), np.asarray(thumbnail)
+
+
+def _hash_perceptually(grey: NDArray[np.uint8]) -> int:
+    """Shape (32, 32) -> which of its 8 x 8 lowest frequencies are stronger than their median, row by row.
+
+    As imagehash.phash, a tenth of a millisecond faster: only the frequencies that count are computed.
+    """
+    frequencies = _COSINES @ grey @ _COSINES.T  # (8, 8)
+    middle = np.sort(frequencies, axis=None)[31:33].mean()
+    return int.from_bytes(np.packbits(frequencies > middle).tobytes())
+
+
+def _shrink_to_grey(pixels: Pixels) -> NDArray[np.uint8]:
+    """Shape (H, W, 3) -> (32, 32): the mean grey of each of 32 x 32 boxes.
+
+    As Pillow's convert("L").resize((32, 32), BOX), but for one rounding at the end instead of three. It takes half the
+    time, since it copies nothing as large as the image: first the rows of each box are added up.
+    """
+    height, width, _ = pixels.shape
+    if min(height, width) < HASH_INPUT_SIDE_PX:
+        image = Image.fromarray(pixels).convert("L")
+        return np.asarray(image.resize((HASH_INPUT_SIDE_PX, HASH_INPUT_SIDE_PX), Image.Resampling.BOX))
+    tops, lefts = _find_box_edges(height), _find_box_edges(width)
+    flat = pixels.reshape(height, width * 3)
+    # 257 rows of 255 are the most that 16 bits hold; adding up so is twice as fast.
+    dtype = np.uint16 if height <= 256 * HASH_INPUT_SIDE_PX else np.uint32
+    rows = np.empty((HASH_INPUT_SIDE_PX, width * 3), dtype=dtype)
+    for row, (top, bottom) in zip(rows, pairwise(tops), strict=True):
+        np.add.reduce(flat[top:bottom], axis=0, dtype=dtype, out=row)
+    grey = rows.reshape(HASH_INPUT_SIDE_PX, width, 3) @ LUMA  # (32, W)
+    sums = np.add.reduceat(grey, lefts[:-1], axis=1)  # (32, 32)
+    return np.rint(sums / np.outer(np.diff(tops), np.diff(lefts))).astype(np.uint8)
+
+
+def _find_box_edges(length: int) -> list[int]:
+    """Where 32 boxes begin along a side, and where the last one ends; a pixel belongs where its centre lies."""
+    return [(2 * i * length + HASH_INPUT_SIDE_PX) // (2 * HASH_INPUT_SIDE_PX) for i in range(HASH_INPUT_SIDE_PX + 1)]
 
 
 def find_groups(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from thaw.data.clean import judge_files, map_in_threads, stored_images
 from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
@@ -96,7 +95,7 @@ def fingerprint_training_images(manifest: Path, images: Path, *, splits: SplitTa
     hashes = np.zeros(len(trained_on), dtype=np.uint64)
     thumbnails = np.zeros((len(trained_on), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), dtype=np.uint8)
     with ImageZip(images) as archive, progress("compare", total=len(trained_on), unit="images") as bar:
-        seen = map_in_threads(lambda path: fingerprint(Image.fromarray(archive.read_image(path).pixels())), trained_on)
+        seen = map_in_threads(lambda path: fingerprint(archive.read_image(path).pixels()), trained_on)
         for i, (perceptual_hash, thumbnail) in enumerate(seen):
             hashes[i], thumbnails[i] = perceptual_hash, thumbnail
             bar.update()

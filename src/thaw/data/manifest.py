@@ -111,8 +111,8 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in sorted(rows, key=lambda row: row.path):
-            values = {**dataclasses.asdict(row), "kept": "true" if row.kept else "false"}
-            writer.writerow(values.values())
+            values = (getattr(row, column) for column in COLUMNS)
+            writer.writerow(str(value).lower() if isinstance(value, bool) else value for value in values)
 
 
 def read_manifest(path: Path) -> list[Row]:

@@ -25,7 +25,6 @@ _TEMPLATES = {".jinja", ".css", ".js"}
 LIBRARIES = {
     "PIL": "pillow",
     "cleanlab": "cleanlab",
-    "imagehash": "ImageHash",
     "jinja2": "Jinja2",
     "matplotlib": "matplotlib",
     "numpy": "numpy",

@@ -41,7 +41,6 @@ lint: $(VENV)/ready ## check format, style, types, and CI's workflows
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@actionlint
 	@zizmor --offline --quiet .github
 
 format: $(VENV)/ready ## format the code and mend what can be mended

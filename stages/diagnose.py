@@ -8,7 +8,7 @@ Writes data/diagnosis/learning_curve.csv and data/diagnosis/label_issues.csv.
 
 import sys
 
-from thaw.diagnosis.diagnose import diagnose
+from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
 from thaw.params import load_params
 
@@ -16,6 +16,10 @@ from thaw.params import load_params
 def main() -> None:
     """Run the stage."""
     params = load_params()
+    avoid_spinning(params.compute.threads)
+    # Here, since that has to be said before torch is loaded.
+    from thaw.diagnosis.diagnose import diagnose
+
     diagnose(params.compute)
 
 

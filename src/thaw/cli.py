@@ -27,7 +27,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     predict = commands.add_parser("predict", help="the most probable class of images")
     predict.add_argument("model", type=Path, help="a folder that training wrote, for instance data/models/frozen-0")
-    predict.add_argument("images", type=Path, nargs="+", help="JPEG, PNG, GIF or BMP files")
+    predict.add_argument("images", type=Path, nargs="+", help="JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF or PPM files")
     predict.set_defaults(command=_predict)
     evaluate = commands.add_parser("evaluate", help="accuracy of models on another archive of labelled images")
     evaluate.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders that training wrote")

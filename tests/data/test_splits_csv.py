@@ -164,3 +164,16 @@ def test_a_fraction_of_the_training_images_is_nested_and_touches_nothing_else() 
         group_of = dict(zip(TABLE.paths, TABLE.groups, strict=True))
         assert not {group_of[path] for path in train} & {group_of[path] for path in left_out}
     assert thin_train(TABLE, fraction=0.5, seed=0) != thin_train(TABLE, fraction=0.5, seed=1)
+
+
+def test_thinning_keeps_what_was_given() -> None:
+    table = SplitTable(
+        paths=("a/1", "a/2", "a/3", "a/4"),
+        labels=("a",) * 4,
+        splits=("train", "train", "val", "test"),
+        groups=("1", "2", "3", "4"),
+        given=frozenset({"val"}),
+    )
+    thinned = thin_train(table, fraction=0.5, seed=0)
+    assert thinned.given == table.given
+    assert redraw_val(thinned, seed=1) == thinned

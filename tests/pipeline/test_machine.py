@@ -55,10 +55,11 @@ def test_a_launcher_has_the_machine_for_itself(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_threads_sleep_where_all_jobs_have_more_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert environment_of_job(gpu=None, jobs=4, threads=2) == {}
+    assert environment_of_job(gpu=None, jobs=4, threads=2) == {"THAW_JOBS": "4"}
     assert environment_of_job(gpu="1", jobs=5, threads=2) == {
+        "THAW_JOBS": "5",
         "CUDA_VISIBLE_DEVICES": "1",
         "OMP_WAIT_POLICY": "passive",
     }
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert environment_of_job(gpu=None, jobs=5, threads=2) == {}
+    assert environment_of_job(gpu=None, jobs=5, threads=2) == {"THAW_JOBS": "5"}

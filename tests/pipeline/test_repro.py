@@ -266,9 +266,13 @@ def test_a_second_driver_says_that_the_first_is_running(toy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"seeds": 0}, "seeds: expected a list, got 0"),
-        ({"seeds": "many"}, "seeds: expected a list, got 'many'"),
-        ({"variants": ["frozen"]}, "variants: expected keys with values, got ['frozen']"),
+        ({"seeds": 0}, "seeds: expected a list, got 0; write whole numbers in brackets: seeds: [0, 1, 2]"),
+        ({"seeds": "many"}, "seeds: expected a list, got 'many'; write whole numbers in brackets: seeds: [0, 1, 2]"),
+        (
+            {"variants": ["frozen"]},
+            "variants: expected keys with values, got ['frozen']; write a name for each, and its phases below it: "
+            "variants: {frozen: [{train: head}]}",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named_before_dvc_is_asked(toy: Path, change: dict[str, Any], sentence: str) -> None:

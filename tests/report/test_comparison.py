@@ -30,7 +30,13 @@ def test_the_numbers_are_those_of_the_files(written: Path) -> None:
         (variant, seed, f"{variant}0{seed}") for variant in ALIKE for seed in range(3)
     ]
     first = comparison.runs[0]
-    assert first.test.model_dump() == {"accuracy": 0.975, "log_loss": 0.2, "roc_auc": 0.98, "ece": 0.03}
+    assert first.test.model_dump() == {
+        "accuracy": 0.975,
+        "balanced_accuracy": 0.975,
+        "log_loss": 0.2,
+        "roc_auc": 0.98,
+        "ece": 0.03,
+    }
     assert (first.val.accuracy, first.trainable_parameters, first.train_seconds) == (0.9, 2562, 2.0)
     frozen = comparison.variants[0]
     assert frozen.accuracy_mean == pytest.approx(1 - 5 / 240)

@@ -98,3 +98,24 @@ def test_copies_of_a_test_image_share_a_group(written: Path) -> None:
     place = dict(zip(results.test_paths, results.test_groups, strict=True))
     assert place["PetImages/Cat/0.jpg"] == place["PetImages/Cat/1.jpg"]
     assert len(set(place.values())) == len(place) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "knob"),
+    [
+        ({"training": {"batch_size": 7}}, "training"),
+        ({"backbone": {"image_size_px": 64}}, "backbone"),
+        ({"clean": {"side_px": 100}}, "clean"),
+        ({"split": {"val": "fixed"}}, "split.val"),
+    ],
+)
+def test_a_run_with_other_parameters_than_params_yaml_is_refused(
+    written: Path, change: dict[str, dict[str, object]], knob: str
+) -> None:
+    params = make_params()
+    ((section, values),) = change.items()
+    edited = params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
+    with pytest.raises(
+        DataError, match=rf"^frozen-0 was trained with another {knob} than params.yaml has, .*train@frozen-0"
+    ):
+        read_results(written, edited)

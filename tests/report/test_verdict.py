@@ -260,3 +260,19 @@ def test_no_gain_is_said_to_be_none(tmp_path: Path, curve: list[CurvePoint], exp
     make_project(tmp_path, params, mistakes={"frozen": [[0]] * 3})
     write_learning_curve(tmp_path / paths.LEARNING_CURVE, curve)
     assert say_diagnosis(summarise(tmp_path, params))[0].startswith(expected)
+
+
+def test_a_weak_head_cannot_tell_wrong_labels(tmp_path: Path) -> None:
+    params = make_params(variants=ONLY_FROZEN)
+    make_project(tmp_path, params, mistakes={"frozen": [[0]] * 3})
+    checked = read_label_issues(tmp_path / paths.LABEL_ISSUES)
+    other = {"Cat": "Dog", "Dog": "Cat"}
+    weak = [
+        dataclasses.replace(row, likely_label=other[row.label] if place < 20 else row.label)
+        for place, row in enumerate(checked)
+    ]
+    write_label_issues(tmp_path / paths.LABEL_ISSUES, weak)
+    assert say_diagnosis(summarise(tmp_path, params))[1] == (
+        "Cleaner labels: nothing can be said. The head on frozen features is correct on 75.0 % of the images that it "
+        "did not see, too few to tell a wrong label from an error of its own."
+    )

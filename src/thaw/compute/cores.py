@@ -7,6 +7,9 @@ import math
 import os
 from pathlib import Path
 
+JOBS = "THAW_JOBS"
+"""The variable by which `thaw repro` says how many stages it runs at once. No result depends on it."""
+
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _QUOTA_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
@@ -18,8 +21,9 @@ def count_cores() -> int:
 
 
 def count_own_cores() -> int:
-    """This process's share of them where torchrun has started several processes on this machine."""
-    return max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    """This process's share of them where torchrun, or `thaw repro`, has started several on this machine."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * int(os.environ.get(JOBS, "1"))
+    return max(1, count_cores() // processes)
 
 
 def avoid_spinning(threads: int) -> None:

@@ -105,7 +105,8 @@ def thin_train(table: SplitTable, *, fraction: float, seed: int) -> SplitTable:
         ranked = sorted(names, key=lambda name: (uniform_of(f"{seed}:train:{name}"), name))
         kept.update(ranked[: max(1, round(fraction * len(ranked)))])
     rows = [row for row, split in enumerate(table.splits) if split != "train" or table.groups[row] in kept]
-    return SplitTable(
+    return dataclasses.replace(
+        table,
         paths=tuple(table.paths[row] for row in rows),
         labels=tuple(table.labels[row] for row in rows),
         splits=tuple(table.splits[row] for row in rows),

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from thaw.data.clean import clean_images
 from thaw.data.external import match_classes
 from thaw.data.image_zip import ImageZip
+from thaw.errors import DataError
 from thaw.evaluation.external import predict_rows, read_kept
 from thaw.evaluation.predictions_csv import Probabilities
 from thaw.ingest.archive_reader import check_archive
 from thaw.ingest.unpack import unpack_archive
 from thaw.network.classifier import load_model
-from thaw.params import CleanParams, ComputeParams, UnzipParams
+from thaw.network.model_card import read_model_card
+from thaw.params import CleanParams, ComputeParams, StorageParams, UnzipParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +49,17 @@ def evaluate_on_archive(
     the training images is not looked for, since a model does not say what these were.
 
     Raises:
-        DataError: a model or the archive is missing or broken, or the archive has a class that a model does not know.
+        DataError: a model or the archive is missing or broken, the archive has a class that a model does not know, or
+            the models were trained on images that were stored in different ways.
     """
     check_archive(archive, named_by="--data")
+    storage = _agree_on_storage(models)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         odd = unpack_archive(archive, scratch / "images", limits=unzip)
         clean_images(
             scratch / "images",
-            params=clean,
+            params=clean.model_copy(update=storage.model_dump()),
             manifest=scratch / "manifest.csv",
             images=scratch / "images.zip",
             dropped=scratch / "dropped.zip",
@@ -74,6 +78,18 @@ def evaluate_on_archive(
                     saved, images, rows, batch_size=batch_size, compute=compute, label=str(model)
                 )
                 yield ArchiveScore(model=model, images=len(rows), correct=_count_correct(probabilities, labels))
+
+
+def _agree_on_storage(models: Sequence[Path]) -> StorageParams:
+    """How the images are stored that the models were trained on: those to test on are stored alike."""
+    storages = [read_model_card(model).storage for model in models]
+    for model, storage in zip(models, storages, strict=True):
+        if storage != storages[0]:
+            raise DataError(
+                f"{models[0]} and {model} were trained on images of different clean.side_px ({storages[0].side_px} and "
+                f"{storage.side_px}) or clean.max_pixels: evaluate them one by one"
+            )
+    return storages[0]
 
 
 def _count_correct(probabilities: Probabilities, labels: NDArray[np.int64]) -> int:

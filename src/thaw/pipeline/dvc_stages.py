@@ -6,7 +6,6 @@ before it adds a stage's entry.
 """
 
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -50,14 +49,6 @@ def reproduce(name: str) -> int:
     """Let DVC run one stage if it is stale, as `dvc repro --single-item` does; returns its exit code."""
     code: int = dvc_main(["--wait-for-lock", "repro", "--single-item", name])
     return code
-
-
-def reproduce_all() -> int:
-    """Let DVC run all that is still stale, in a process of its own: the exit code of `dvc repro`."""
-    process = FORK.Process(target=lambda: sys.exit(dvc_main(["--wait-for-lock", "repro"])))
-    process.start()
-    process.join()
-    return process.exitcode or 0
 
 
 def outcome_of(name: str, output: str) -> Outcome:

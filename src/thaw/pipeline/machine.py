@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from thaw import paths
-from thaw.compute.cores import count_cores
+from thaw.compute.cores import JOBS, count_cores
 from thaw.utils.atomic import read_json
 from thaw.utils.ranks import LAUNCHER
 
@@ -48,8 +48,10 @@ def measured_memory_mib() -> float:
 
 
 def environment_of_job(*, gpu: str | None, jobs: int, threads: int) -> dict[str, str]:
-    """What a job has to know: its GPU, and that its threads must not spin where all jobs have more than cores."""
-    environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    """What a job has to know: its GPU, how many share the cores, and not to spin where threads are more than cores."""
+    environment = {JOBS: str(jobs)}
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
     if jobs * threads > count_cores() and "OMP_WAIT_POLICY" not in os.environ:
         environment["OMP_WAIT_POLICY"] = "passive"
     return environment

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import FrameType
 
 from thaw import paths
-from thaw.errors import ConfigError, TrainingError
+from thaw.errors import ConfigError, ThawError, TrainingError
 from thaw.params import Params
-from thaw.pipeline.dvc_stages import find_changed, load_dvc, outcome_of, plan, reproduce, reproduce_all
+from thaw.pipeline.dvc_stages import find_changed, load_dvc, outcome_of, plan, reproduce
 from thaw.pipeline.jobs import Job, start_job
 from thaw.pipeline.lock import exclusive
 from thaw.pipeline.machine import choose_jobs, environment_of_job, list_gpus
@@ -24,6 +24,8 @@ from thaw.pipeline.schedule import Outcome, Schedule, Stage
 from thaw.pipeline.view import View
 
 REFRESH_S = 0.5
+ROUNDS = 3
+"""What is edited while stages run is run again, so often at most."""
 
 
 class StoppedError(TrainingError):
@@ -49,15 +51,21 @@ def reproduce_pipeline(params: Params, *, jobs: int | None = None) -> None:
     """
     with exclusive(paths.REPRO_LOCK), _captured_signals() as signals:
         load_dvc()
-        schedule = Schedule(plan())
+        gpus = list_gpus()
+        slots = jobs or choose_jobs(threads=params.compute.threads, gpus=gpus)
+        schedule = first = Schedule(plan())
+        # Again, where something was edited meanwhile.
+        for _ in range(ROUNDS):
+            if schedule.wanted:
+                _Driver(schedule, signals, slots=slots, gpus=gpus, threads=params.compute.threads).run()
+                schedule = Schedule(plan())
         if schedule.wanted:
-            gpus = list_gpus()
-            slots = jobs or choose_jobs(threads=params.compute.threads, gpus=gpus)
-            driver = _Driver(schedule, signals, slots=slots, gpus=gpus, threads=params.compute.threads)
-            driver.run()
-            if find_changed([stage.name for stage in schedule.stages]) and reproduce_all() != 0:
-                raise TrainingError("dvc repro failed at what was left; see above")
-        View().say(_summarise(schedule))
+            raise TrainingError(
+                f"stale again after {ROUNDS} rounds: {', '.join(schedule.wanted)}; `dvc status` says why"
+            )
+        if signals:
+            raise StoppedError(signals[0], names=[])
+        View().say(_summarise(first))
 
 
 class _Driver:
@@ -74,11 +82,17 @@ class _Driver:
         """Run until nothing is left to do; raises TrainingError or StoppedError then, if need be."""
         at_once = min(self.slots, len(self.schedule.wanted))
         self.view.say(f"thaw repro: {len(self.schedule.wanted)} stages to look at, {at_once} at once")
-        while not self.signals and not self.schedule.is_over():
-            self._start_ready()
-            self._wait()
-        if self.signals:
+        try:
+            while not self.signals and not self.schedule.is_over():
+                self._start_ready()
+                self._wait()
+        except ThawError:
+            # For instance a params.yaml that was saved half-written: nothing runs on behind the message.
             self._stop()
+            raise
+        if self.signals:
+            names = self._stop()
+            raise StoppedError(self.signals[0], names=names)
         failed, skipped = self.schedule.names("failed"), self.schedule.names("skipped")
         if failed:
             logs = ", ".join(f"{name} (see {_log_of(name)})" for name in failed)
@@ -106,7 +120,9 @@ class _Driver:
         if self.gpus and self.slots > 1:
             used = [job.gpu for job in self.running]
             gpu = min(self.gpus, key=used.count)
-        environment = environment_of_job(gpu=gpu, jobs=self.slots, threads=self.threads)
+        # A cell of a matrix has others beside it; a stage that there is once has the machine almost to itself.
+        beside = self.slots if "@" in stage.name else 1
+        environment = environment_of_job(gpu=gpu, jobs=beside, threads=self.threads)
         work: Callable[[], int] = partial(reproduce, stage.name)
         self.running.append(start_job(stage.name, work, log=_log_of(stage.name), gpu=gpu, environment=environment))
         self.schedule.start(stage.name)
@@ -131,8 +147,8 @@ class _Driver:
             done = len(self.schedule.names("ran", "cached", "unchanged", "failed"))
             self.view.show_end(job, outcome, done=done, wanted=len(self.schedule.wanted))
 
-    def _stop(self) -> None:
-        """Let all jobs save and end; at a second signal, end them at once."""
+    def _stop(self) -> list[str]:
+        """Let all jobs save and end; at a second signal, end them at once. Returns their names."""
         names = [job.name for job in self.running]
         if names:
             self.view.say(f"stopping {', '.join(names)}; again to kill")
@@ -143,7 +159,7 @@ class _Driver:
                 for job in self.running:
                     job.kill()
             self._wait()
-        raise StoppedError(self.signals[0], names=names)
+        return names
 
 
 def _log_of(stage: str) -> Path:

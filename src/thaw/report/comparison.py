@@ -67,6 +67,9 @@ class DatasetSummary(Summary):
     majority_class_accuracy: float
     """Test accuracy of the majority-class baseline, as a fraction of 1."""
 
+    class_weights: Literal["none", "balanced"]
+    """`training.class_weights` of params.yaml."""
+
 
 class RunSummary(Summary):
     """One variant, trained with one seed."""
@@ -393,8 +396,12 @@ class DiagnosisSummary(Summary):
     labels_checked: int
     """Images that are not test."""
 
-    labels_probably_wrong: int
-    """So many of them, by confident learning; data/diagnosis/label_issues.csv names them."""
+    labels_contradicted: int
+    """So many of them have another label by confident learning; data/diagnosis/label_issues.csv names them."""
+
+    out_of_fold_accuracy: float
+    """Of the heads that say so, on images that they did not see, as a fraction of 1: a weak head contradicts right
+    labels."""
 
 
 class ExternalVariantSummary(Summary):
@@ -531,13 +538,14 @@ def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, 
             _summarise_external(external, params=params, recommended=recommended.variant)
             for external in results.external
         ),
-        diagnosis=_summarise_diagnosis(results),
+        diagnosis=_summarise_diagnosis(results, params),
     )
 
 
-def _summarise_diagnosis(results: Results) -> DiagnosisSummary:
+def _summarise_diagnosis(results: Results, params: Params) -> DiagnosisSummary:
+    images = round(params.split.train_fraction * Counter(results.splits.values())["train"])
     shares = sorted({point.share for point in results.learning_curve})
-    gain = extrapolate_gain(results.learning_curve, images=Counter(results.splits.values())["train"])
+    gain = extrapolate_gain(results.learning_curve, images=images)
     return DiagnosisSummary(
         learning_curve=tuple(
             _summarise_share([point for point in results.learning_curve if point.share == share]) for share in shares
@@ -553,7 +561,8 @@ def _summarise_diagnosis(results: Results) -> DiagnosisSummary:
             exponent=gain.law.exponent,
         ),
         labels_checked=len(results.checked_labels),
-        labels_probably_wrong=sum(row.rank is not None for row in results.checked_labels),
+        labels_contradicted=sum(row.rank is not None for row in results.checked_labels),
+        out_of_fold_accuracy=mean(row.label == row.likely_label for row in results.checked_labels),
     )
 
 
@@ -628,6 +637,7 @@ def _summarise_dataset(results: Results, params: Params) -> DatasetSummary:
         damaged_but_kept=sum(row.kept and row.damage != "" for row in results.manifest),
         majority_class=results.classes[label],
         majority_class_accuracy=most_frequent / len(results.test_labels),
+        class_weights=params.training.class_weights,
     )
 
 

@@ -17,7 +17,7 @@ from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, read_external_me
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import Floats, Integers
 from thaw.network.model_card import ModelCard, read_model_card
-from thaw.params import AnyPhase, Params
+from thaw.params import AnyPhase, Params, list_candidates
 from thaw.training.cost_json import EmbedCost, TrainCost, read_embed_cost, read_train_cost
 from thaw.training.history_csv import History, read_history
 from thaw.training.notes import Training
@@ -142,7 +142,7 @@ def read_results(root: Path, params: Params) -> Results:
         test_labels=np.array([classes.index(label_of[path]) for path in test_paths]),
         test_groups=_number_groups(manifest, test_paths),
         runs=tuple(
-            _read_run(root, cell, labels={path: label_of[path] for path in test_paths}, classes=classes)
+            _read_run(root, cell, params=params, labels={path: label_of[path] for path in test_paths}, classes=classes)
             for cell in paths.all_cells(params)
         ),
         embed=read_embed_cost(root / paths.EMBED_COST),
@@ -173,12 +173,34 @@ def _number_groups(manifest: Sequence[Row], paths: Sequence[str]) -> Integers:
     return np.unique([group_of[path] for path in paths], return_inverse=True)[1]
 
 
-def _read_run(root: Path, cell: paths.Cell, *, labels: dict[str, str], classes: tuple[str, ...]) -> Run:
+def _require_params(card: ModelCard, cell: paths.Cell, params: Params) -> None:
+    """DVC notes the parameters of a stage when it ends: one that was edited meanwhile would go unnoticed."""
+    trained_with = {
+        "training": (card.training, params.training),
+        "backbone": (card.backbone, params.backbone),
+        "clean": (card.storage, params.clean.storage),
+        "split.val": (card.val, params.split.val),
+        "split.train_fraction": (card.train_fraction, params.split.train_fraction),
+        f"variants.{cell.variant}": (
+            [candidate.phases for candidate in card.candidates],
+            list_candidates(params.variants[cell.variant]),
+        ),
+    }
+    for knob, (then, now) in trained_with.items():
+        if then != now:
+            raise DataError(
+                f"{cell} was trained with another {knob} than params.yaml has, which was edited meanwhile; run "
+                f"`dvc repro --force --single-item train@{cell}`, and then the same command"
+            )
+
+
+def _read_run(root: Path, cell: paths.Cell, *, params: Params, labels: dict[str, str], classes: tuple[str, ...]) -> Run:
     metrics_path, predictions_path = root / cell.metrics, root / cell.predictions
     metrics = read_metrics(metrics_path)
     probabilities, predicted = _read_predictions(predictions_path, labels=labels, classes=classes)
     _require_accuracy(predicted, labels, classes=classes, said=metrics.test, places=(metrics_path, predictions_path))
     card, history = read_model_card(root / cell.model), read_history(root / cell.history)
+    _require_params(card, cell, params)
     kept = history.epochs[history.best]
     if (kept.phase, kept.epoch) != (card.best.phase, card.best.epoch):
         raise DataError(

@@ -19,6 +19,9 @@ MAJORITY_SHARE = 0.6
 BALANCED_GAP = 0.03
 """A balanced accuracy that differs by so much from the accuracy is news."""
 
+MIN_HEAD_ACCURACY = 0.9
+"""Out of fold. A weaker head contradicts right labels: one that is correct on 73 %, 44 of 400 of them."""
+
 LISTED = 3
 """Of more variants than this, a sentence names only some; the tables have all."""
 
@@ -344,8 +347,12 @@ def _say_imbalance(comparison: Comparison) -> list[str]:
         "Accuracy alone misleads here, since the classes are of unlike sizes: "
         f"{points(data.majority_class_accuracy)} % of the test images are {data.majority_class!r}. Balanced accuracy, "
         f"in which each class counts the same, is {enumerate_words(shown)}; {chosen.variant} classifies "
-        f"{points(chosen.recall_mean[worst])} % of {worst!r} correctly, its worst class. "
-        "`training.class_weights: balanced` trains for balanced accuracy."
+        f"{points(chosen.recall_mean[worst])} % of {worst!r} correctly, its worst class."
+        + (
+            ""
+            if data.class_weights == "balanced"
+            else " `training.class_weights: balanced` trains for balanced accuracy."
+        )
     ]
 
 
@@ -391,9 +398,16 @@ def _say_more_images(comparison: Comparison) -> str:
 
 
 def _say_cleaner_labels(comparison: Comparison) -> str:
-    checked, wrong = comparison.diagnosis.labels_checked, comparison.diagnosis.labels_probably_wrong
+    diagnosis = comparison.diagnosis
+    checked, wrong = diagnosis.labels_checked, diagnosis.labels_contradicted
     if wrong == 0:
         return f"Cleaner labels: none of the {checked:,} images that are not test seems to be labelled wrongly."
+    if diagnosis.out_of_fold_accuracy < MIN_HEAD_ACCURACY:
+        return (
+            f"Cleaner labels: nothing can be said. The head on frozen features is correct on "
+            f"{points(diagnosis.out_of_fold_accuracy)} % of the images that it did not see, too few to tell a wrong "
+            "label from an error of its own."
+        )
     return (
         f"Cleaner labels: about {wrong:,} of the {checked:,} images that are not test ({points(wrong / checked)} %) "
         "may be labelled wrongly; data/diagnosis/label_issues.csv names them."

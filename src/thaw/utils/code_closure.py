@@ -2,7 +2,7 @@
 
 The lists that DVC watches and the key of a checkpoint are made here, so that both change with the same edits. DVC reads
 and writes the whole of dvc.lock at every stage: twenty modules named in each of twenty stages would cost two seconds a
-stage. One list a stage, written first, says the same, and cannot be out of date.
+stage. One list a stage, written first, says the same.
 """
 
 import ast

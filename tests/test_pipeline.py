@@ -86,10 +86,14 @@ def change_params(folder: Path, changes: dict[str, Any]) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The hash of each output in dvc.lock, but for those that differ from run to run by their nature."""
+    """The hash of each output in dvc.lock, but for those that differ from run to run by their nature.
+
+    And but for those of the external set that one test has for a while: DVC keeps entries of stages that are gone.
+    """
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     found = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-    return {path: md5 for path, md5 in found.items() if not path.startswith(("data/cost", "reports/comparison"))}
+    kept = {path: md5 for path, md5 in found.items() if "/external/" not in path}
+    return {path: md5 for path, md5 in kept.items() if not path.startswith(("data/cost", "reports/comparison"))}
 
 
 def copy_project(folder: Path) -> Path:
@@ -305,9 +309,6 @@ def test_an_external_set_runs_its_own_stages_and_the_report_alone(project: Path)
     assert done.returncode != 0
     assert "gone.zip" in done.stderr
     assert "Traceback" not in done.stderr
-    # What no stage makes any more would lie in the way of the tests that compare whole folders.
-    for folder in ("data/clean/external", "data/predictions/external", "reports/metrics/external"):
-        shutil.rmtree(project / folder)
 
 
 def test_the_unpacked_images_can_be_deleted(project: Path) -> None:

@@ -211,6 +211,15 @@ def test_a_cell_that_fails_stops_no_other_and_the_end_says_where_its_log_is(toy:
     assert repro(toy).stderr.splitlines()[-1] == "up to date: 3 stages ran, 0 from the cache"
 
 
+@pytest.fixture
+def heeded_interrupt() -> Iterator[None]:
+    """What is started does not ignore SIGINT, as all does that a script has put in the background."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("heeded_interrupt")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_all_save_and_end(toy: Path, number: signal.Signals, code: int) -> None:
     with started(toy, "--jobs", "4", TOY_BLOCKS="train") as driver:

@@ -3,7 +3,6 @@
 Run with `pytest tests/data/test_clean.py`.
 """
 
-import io
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.image_fixtures import encoded, image
 from thaw.data.clean import clean_images
 from thaw.data.decode import Damage, decode
 from thaw.data.image_zip import ImageZip
@@ -26,18 +26,6 @@ from thaw.ingest.odd_entries import OddEntry
 from thaw.params import CleanParams, LayoutParams
 
 PARAMS = CleanParams(side_px=64, min_side_px=16, max_pixels=1_000_000, max_hamming_distance=6)
-
-
-def image(seed: int, *, size: tuple[int, int] = (60, 44)) -> Image.Image:
-    """Coarse noise: each seed another image."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, file_format: str = "JPEG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> Path:

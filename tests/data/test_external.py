@@ -3,15 +3,13 @@
 Run with `pytest tests/data/test_external.py`.
 """
 
-import io
 import zipfile
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from data.image_fixtures import encoded, image
 from thaw import paths
 from thaw.data.clean import clean_images
 from thaw.data.external import clean_external, fingerprint_training_images, match_classes
@@ -60,18 +58,6 @@ def test_a_class_that_is_none_is_one_sentence(
     with pytest.raises(DataError) as caught:
         match_classes([label], known=known, mapping=mapping, archive=ARCHIVE, named_by="there")
     assert complaint in str(caught.value)
-
-
-def image(seed: int, *, size: tuple[int, int] = (60, 44)) -> Image.Image:
-    """Coarse noise: each seed another image."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(picture: Image.Image, file_format: str = "JPEG", **options: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,18 @@
-"""How many processor cores a process may use, and threads that do not spin where there are more of them than cores.
+"""How many processor cores a process may use, and how its threads share them: working ahead, and without spinning.
 
 This module imports no torch: what it says of spinning has to be said before torch is loaded.
 """
 
 import math
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 JOBS = "THAW_JOBS"
 """The variable by which `thaw repro` says how many stages it runs at once. No result depends on it."""
@@ -35,6 +42,27 @@ def avoid_spinning(threads: int) -> None:
     """
     if threads > count_own_cores():
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def map_ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Iterator[Result]:
+    """`map` in a pool, in order and lazily: `ahead` results are computed before they are asked for.
+
+    So memory does not grow with `items`, which are taken from the calling thread.
+    """
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # What was begun for nothing, since the caller or an item has failed.
+        for future in waiting:
+            future.cancel()
 
 
 def _quota() -> float:

@@ -4,18 +4,14 @@ Which thread computes a batch changes no bit of it, and neither does how many th
 batch together does.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import torch
 
-from thaw.compute.cores import count_own_cores
+from thaw.compute.cores import Item, Result, count_own_cores, map_ahead
 from thaw.params import ComputeParams
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def infer_in_order(
@@ -40,13 +36,7 @@ def infer_in_order(
 
     # OpenMP keeps the number of threads for each thread that asks for some.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(compute.threads,)) as pool:
-        ahead: deque[Future[Result]] = deque()
-        try:
-            for number, item in enumerate(items):
-                ahead.append(pool.submit(infer, item))
-                if number == 0 or len(ahead) > workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        rest = iter(items)
+        for first in islice(rest, 1):
+            yield pool.submit(infer, first).result()
+        yield from map_ahead(pool, infer, rest, ahead=workers)

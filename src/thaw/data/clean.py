@@ -3,24 +3,23 @@
 import dataclasses
 import hashlib
 import tempfile
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.compute.cores import count_cores
+from thaw.compute.cores import Item, Result, count_cores, map_ahead
 from thaw.data.decode import Fault, Pixels, UndecodableError, decode_image
 from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
 from thaw.data.image_zip import encode_for_storage, write_images
 from thaw.data.known_archives import require_known_counts
 from thaw.data.labels_csv import LabelTable, read_label_tables
 from thaw.data.layouts import Place, is_system_file, read_layout
-from thaw.data.manifest import ONE_COLOUR, Reason, Row, note_name, write_manifest
+from thaw.data.manifest import ONE_COLOUR, Reason, Row, list_dropped, note_name, write_manifest
 from thaw.errors import DataError
 from thaw.ingest.checksums import list_files, read_file
 from thaw.ingest.odd_entries import OddEntry
@@ -31,8 +30,6 @@ from thaw.utils.progress import progress
 AHEAD_PER_THREAD = 4
 Relabel = Callable[[list[Row], NDArray[np.uint64], NDArray[np.uint8]], list[Row]]
 """Labelled rows, and hashes and thumbnails of their images, before these are compared -> what becomes of the rows."""
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,14 +140,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
     Threads, since decoding, shrinking, encoding and hashing all release Python's lock.
     """
     threads = count_cores()
-    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads * AHEAD_PER_THREAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from map_ahead(pool, function, items, ahead=threads * AHEAD_PER_THREAD)
 
 
 def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _Inspection:
@@ -296,8 +287,7 @@ def _mark_group(members: list[Row]) -> list[Row]:
 def require_two_classes(rows: Sequence[Row], name: str) -> None:
     """Raise DataError unless images of two classes or more are kept; it says what became of the others."""
     classes = sorted({row.label for row in rows if row.kept})
-    reasons = Counter(row.reason for row in rows if not row.kept)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "no file"
+    dropped = list_dropped(rows) or "no file"
     remedy = "say in data.layout and data.labels where the labels are, or give one folder of images a class"
     if not classes:
         raise DataError(f"{name} leaves no sound image with a class (dropped: {dropped}): {remedy}")

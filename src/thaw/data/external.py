@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from thaw.ingest.unpack import unpack_archive
 from thaw.params import AS_FOUND, CleanParams, UnzipParams
 from thaw.utils.atomic import new_file
 from thaw.utils.progress import progress
-from thaw.utils.words import enumerate_words
+from thaw.utils.words import enumerate_words, fold_case
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def match_classes(
 
 
 def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", name.strip().casefold())
+    return fold_case(name.strip())
 
 
 def fingerprint_training_images(manifest: Path, images: Path, *, splits: SplitTable) -> TrainingImages:

@@ -2,13 +2,13 @@
 
 import csv
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from thaw.errors import DataError
+from thaw.utils.words import fold_case
 
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 100_000_000
@@ -145,7 +145,7 @@ def index_names(paths: Iterable[str]) -> dict[str, list[str]]:
     """Each way to name a file -> the paths that it may mean: the path or an end of it, with or without the suffix."""
     index: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        parts = _fold(path).split("/")
+        parts = fold_case(path).split("/")
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             index[end].append(path)
@@ -160,19 +160,15 @@ def _resolve(cell: str, index: Mapping[str, Sequence[str]], *, folder: str) -> s
 
     Of several, the one that lies in a folder of the table's name: train.csv means train/1.jpg, not test/1.jpg.
     """
-    wanted = _fold(cell.strip().replace("\\", "/").removeprefix("./"))
+    wanted = fold_case(cell.strip().replace("\\", "/").removeprefix("./"))
     found: Sequence[str] = index.get(wanted, ())
     while not found and "/" in wanted:  # the table's paths may begin further up than the archive's
         wanted = wanted.partition("/")[2]
         found = index.get(wanted, ())
     if len(found) > 1:
-        exact = [path for path in found if _fold(path) == wanted]
-        found = exact or [path for path in found if folder.casefold() in _fold(path).split("/")]
+        exact = [path for path in found if fold_case(path) == wanted]
+        found = exact or [path for path in found if folder.casefold() in fold_case(path).split("/")]
     return found[0] if len(found) == 1 else ""
-
-
-def _fold(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _delimiter(text: str) -> str:

@@ -23,6 +23,7 @@ from thaw.data.labels_csv import LabelTable
 from thaw.data.manifest import Reason, list_counts
 from thaw.errors import DataError
 from thaw.params import LayoutKind
+from thaw.utils.words import fold_case
 
 Folder = tuple[str, ...]
 """A folder as the names on the way to it; () is the top."""
@@ -143,7 +144,7 @@ def is_system_file(path: str) -> bool:
 @cache
 def fold_name(name: str) -> str:
     """What two spellings of one name have in common: case, Unicode form and outer spaces do not count."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    return " ".join(fold_case(name).split())
 
 
 def split_word(name: str) -> tuple[str, Folder]:

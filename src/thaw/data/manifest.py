@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from thaw import paths
 from thaw.errors import DataError
 from thaw.utils.atomic import new_file
+from thaw.utils.words import count
 
 
 class Reason(StrEnum):
@@ -130,12 +131,16 @@ def summarise(rows: Sequence[Row], *, manifest: Path = paths.MANIFEST) -> str:
     """What was kept and what was dropped, in one line; `manifest` is the file that the rows stand in."""
     kept = [row for row in rows if row.kept]
     groups = {row.duplicate_group for row in kept} - {""}
-    reasons = Counter(row.reason for row in rows if not row.kept)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
     return (
         f"kept {len(kept):,} of {len(rows):,} files, {len(groups):,} groups of duplicates among them; "
-        f"dropped: {dropped} ({manifest} says which)"
+        f"dropped: {list_dropped(rows) or 'none'} ({manifest} says which)"
     )
+
+
+def list_dropped(rows: Iterable[Row]) -> str:
+    """`3 broken, 12 no label`: the files that are not kept, by their reason; empty if all are."""
+    reasons = Counter(row.reason for row in rows if not row.kept)
+    return ", ".join(f"{files:,} {reason}" for reason, files in sorted(reasons.items()))
 
 
 def describe_images(rows: Sequence[Row], *, given: Collection[str] | None = None) -> str:
@@ -151,7 +156,7 @@ def describe_images(rows: Sequence[Row], *, given: Collection[str] | None = None
     counts = Counter(row.label for row in kept)
     if given is None:
         given = {row.split for row in kept} & {"val", "test"}
-    text = f"{_count(len(kept), 'image')} in {_count(len(counts), 'class', 'classes')} ({list_counts(counts)})"
+    text = f"{count(len(kept), 'image')} in {count(len(counts), 'class', 'classes')} ({list_counts(counts)})"
     sources = sorted({row.label_source for row in kept} - {"folder", ""})
     if sources:
         text += f", labels from {' and '.join(sources)}"
@@ -166,29 +171,25 @@ def _describe_left_aside(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{len(unlabelled):,} unlabelled {f'in {folder}/ ' if folder not in ('', '.') else ''}left aside"
     beside = sum(row.reason == Reason.NO_CLASS and row.width_px is not None for row in rows)
     if beside:
-        yield f"{_count(beside, 'image')} beside the class folders left aside"
+        yield f"{count(beside, 'image')} beside the class folders left aside"
     refused = sum(row.reason == Reason.REFUSED for row in rows)
     if refused:
-        yield f"{_count(refused, 'entry', 'entries')} of the archive refused"
+        yield f"{count(refused, 'entry', 'entries')} of the archive refused"
     unsupported = Counter(row.note.partition(":")[0] for row in rows if row.reason == Reason.UNSUPPORTED)
-    for what, count in sorted(unsupported.items()):
-        yield f"{_count(count, what)} not supported"
+    for what, files in sorted(unsupported.items()):
+        yield f"{count(files, what)} not supported"
     one_colour = sum(row.kept and ONE_COLOUR in row.note for row in rows)
     if one_colour:
-        yield f"{_count(one_colour, 'image')} {ONE_COLOUR}, which is nearly always an error (kept)"
+        yield f"{count(one_colour, 'image')} {ONE_COLOUR}, which is nearly always an error (kept)"
     renamed = sum(is_renamed(row) for row in rows)
     if renamed:
-        yield f"{_count(renamed, 'entry', 'entries')} of the archive renamed"
+        yield f"{count(renamed, 'entry', 'entries')} of the archive renamed"
 
 
 def list_counts(counts: Mapping[str, int], *, most: int = 12) -> str:
     """`Cat 6,249, Dog 6,249`; of many, the first ones by name."""
-    shown = [f"{label} {count:,}" for label, count in sorted(counts.items())[:most]]
+    shown = [f"{label} {files:,}" for label, files in sorted(counts.items())[:most]]
     return ", ".join(shown + (["..."] if len(counts) > most else []))
-
-
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def _parse_row(values: dict[str, str]) -> Row:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from thaw.errors import DataError
-from thaw.utils.random_streams import uniform_of
+from thaw.utils.random_streams import shuffle_names
 from thaw.utils.records import read_rows, write_rows
 
 Split = Literal["train", "val", "test"]
@@ -80,7 +80,7 @@ def redraw_val(table: SplitTable, *, seed: int) -> SplitTable:
             groups[label][split].add(group)
     val: set[str] = set()
     for of_class in groups.values():
-        ranked = sorted(of_class["train"] | of_class["val"], key=lambda name: (uniform_of(f"{seed}:val:{name}"), name))
+        ranked = shuffle_names(of_class["train"] | of_class["val"], draw=f"{seed}:val")
         val.update(ranked[: min(max(1, len(of_class["val"])), len(ranked) - 1)])
     splits = tuple(
         split if split == "test" else "val" if group in val else "train"
@@ -102,7 +102,7 @@ def thin_train(table: SplitTable, *, fraction: float, seed: int) -> SplitTable:
             groups[label].add(group)
     kept: set[str] = set()
     for names in groups.values():
-        ranked = sorted(names, key=lambda name: (uniform_of(f"{seed}:train:{name}"), name))
+        ranked = shuffle_names(names, draw=f"{seed}:train")
         kept.update(ranked[: max(1, round(fraction * len(ranked)))])
     rows = [row for row, split in enumerate(table.splits) if split != "train" or table.groups[row] in kept]
     return dataclasses.replace(

@@ -15,7 +15,7 @@ from torch import nn
 
 from thaw.diagnosis.learning_curve_csv import CurvePoint
 from thaw.training.head_solver import PENALTIES, SolvedHead, solve_head
-from thaw.utils.random_streams import uniform_of
+from thaw.utils.random_streams import shuffle_names
 
 FOLDS = 5
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -94,9 +94,8 @@ def _rank_groups(labels: NDArray[np.int64], groups: Sequence[str], *, name: str)
     """For each image the place of its group among those of its class, in an order drawn by `name`."""
     rank: dict[str, int] = {}
     for label in np.unique(labels):
-        names = sorted({groups[i] for i in np.flatnonzero(labels == label).tolist()})
-        names.sort(key=lambda group: (uniform_of(f"{name}:{group}"), group))
-        rank |= {group: place for place, group in enumerate(names)}
+        names = {groups[i] for i in np.flatnonzero(labels == label).tolist()}
+        rank |= {group: place for place, group in enumerate(shuffle_names(names, draw=name))}
     return [rank[group] for group in groups]
 
 

@@ -5,7 +5,6 @@ that cannot be written everywhere, or that is taken, gets another one. What enda
 """
 
 import re
-import unicodedata
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +15,7 @@ from thaw.ingest.odd_entries import OddEntry
 from thaw.params import UnzipParams
 from thaw.utils.atomic import new_folder, require_disk_space
 from thaw.utils.progress import progress
+from thaw.utils.words import fold_case
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 1024
@@ -171,9 +171,9 @@ class _TakenNames:
         return self._claim_part(parent, path.name, end="")
 
     def _claim_part(self, parent: str, name: str, *, end: str) -> str:
-        wanted = _fold(parent + name)
+        wanted = fold_case(parent + name)
         candidate = parent + name + end
-        while (there := self._spelling.get(_fold(candidate.rstrip("/")))) is not None:
+        while (there := self._spelling.get(fold_case(candidate.rstrip("/")))) is not None:
             if end and there.endswith("/"):
                 return there
             number = self._next_number.get(wanted, 2)
@@ -181,12 +181,8 @@ class _TakenNames:
             stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
             short = stem.encode()[: MAX_NAME_BYTES - 40].decode(errors="ignore")
             candidate = f"{parent}{short} ({number}){suffix[:20]}{end}"
-        self._spelling[_fold(candidate.rstrip("/"))] = candidate
+        self._spelling[fold_case(candidate.rstrip("/"))] = candidate
         return candidate
-
-
-def _fold(path: str) -> str:
-    return unicodedata.normalize("NFC", path.casefold())
 
 
 def _require_images(archive: str, files: list[str], odd: list[OddEntry]) -> None:

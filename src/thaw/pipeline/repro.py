@@ -2,7 +2,7 @@
 
 Each stage is `dvc repro --single-item` in a process of its own, once its upstream stages are done; DVC decides what is
 stale, and finds results in its cache. A stage that fails stops those alone that need it. At the end DVC is asked
-whether all is up to date, and runs by itself what is not.
+whether all is up to date; what is not, since something was edited meanwhile, is run likewise.
 """
 
 import signal

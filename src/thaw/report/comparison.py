@@ -326,7 +326,11 @@ class PairComparison(Summary):
     @property
     def loser(self) -> str:
         """The other one."""
-        return self.b if self.difference > 0 else self.a
+        return self.other(self.winner)
+
+    def other(self, variant: str) -> str:
+        """Whom `variant`, one of the two, is compared with."""
+        return self.b if variant == self.a else self.a
 
 
 class Recommendation(Summary):

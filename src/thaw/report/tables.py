@@ -1,6 +1,6 @@
 """Numbers -> tables of text, for people: joined and counted with pandas."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from thaw.data.manifest import EXPLANATIONS, Reason
 from thaw.data.splits_csv import SPLITS
 from thaw.params import SolvedPhase
 from thaw.report.comparison import Comparison, ExternalSummary, PairComparison
-from thaw.report.confusion import count_confusion, measure_recall, rank_confused
+from thaw.report.confusion import Counts, count_confusion, measure_recall, rank_confused
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, count, points
@@ -39,6 +39,7 @@ class Table:
 
 def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
     """All tables of the page, by name."""
+    counts = {row.variant: count_confusion(results.runs_of(row.variant), results) for row in comparison.variants}
     return {
         "variants": _tabulate_variants(comparison),
         "costs": _tabulate_costs(comparison),
@@ -49,8 +50,8 @@ def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
         "calibration": _tabulate_calibration(comparison),
         "learning_curve": _tabulate_learning_curve(comparison),
         "runs": _tabulate_runs(comparison),
-        "classes": _tabulate_classes(results, comparison),
-        "confused": _tabulate_confused(results, comparison),
+        "classes": _tabulate_classes(counts, results, comparison),
+        "confused": _tabulate_confused(counts, results, comparison),
         "splits": _tabulate_splits(results),
         "dropped": _tabulate_dropped(results),
     }
@@ -264,29 +265,28 @@ def _tabulate_candidates(comparison: Comparison) -> Table:
     return _make_table(frame, prose=1)
 
 
-def _tabulate_classes(results: Results, comparison: Comparison) -> Table:
+def _tabulate_classes(counts: Mapping[str, Counts], results: Results, comparison: Comparison) -> Table:
     """The classes with the most errors: the share classified correctly by each variant, over all seeds."""
-    names = [row.variant for row in comparison.variants]
-    recalls = {name: measure_recall(count_confusion(results.runs_of(name), results)) for name in names}
+    recalls = {name: measure_recall(of_variant) for name, of_variant in counts.items()}
     images = np.bincount(results.test_labels, minlength=len(results.classes))
     order = np.argsort(recalls[comparison.recommended.variant], kind="stable")[:CLASSES_LISTED]
     return Table(
-        columns=("class", "test images", *names),
+        columns=("class", "test images", *counts),
         rows=tuple(
-            (results.classes[i], _whole(images[i]), *(_percent(recalls[name][i]) for name in names)) for i in order
+            (results.classes[i], _whole(images[i]), *(_percent(recall[i]) for recall in recalls.values()))
+            for i in order
         ),
     )
 
 
-def _tabulate_confused(results: Results, comparison: Comparison) -> Table:
+def _tabulate_confused(counts: Mapping[str, Counts], results: Results, comparison: Comparison) -> Table:
     """The most frequent errors of the recommended variant, and how often the others make them, over all seeds."""
-    names = [row.variant for row in comparison.variants]
-    counts = {name: count_confusion(results.runs_of(name), results) for name in names}
     worst = rank_confused(counts[comparison.recommended.variant], most=CLASSES_LISTED)
     return Table(
-        columns=("class", "taken for", *names),
+        columns=("class", "taken for", *counts),
         rows=tuple(
-            (results.classes[i], results.classes[j], *(_whole(counts[name][i, j]) for name in names)) for i, j in worst
+            (results.classes[i], results.classes[j], *(_whole(of_variant[i, j]) for of_variant in counts.values()))
+            for i, j in worst
         ),
         prose=1,
     )

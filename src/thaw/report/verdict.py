@@ -142,11 +142,9 @@ def _list_pairs(pairs: Sequence[PairComparison], chosen: str) -> str:
         sign = 1 if pair.a == chosen else -1
         low, high = sorted(sign * end for end in pair.difference_ci95)
         plus = "+" if sign * pair.difference > 0 else ""
-        other = pair.b if pair.a == chosen else pair.a
         unit, interval = (" points", "95 % interval ") if not parts else ("", "")
-        parts.append(
-            f"{other} ({plus}{points(sign * pair.difference)}{unit}, {interval}{points(low)} to {points(high)})"
-        )
+        difference = f"{plus}{points(sign * pair.difference)}{unit}"
+        parts.append(f"{pair.other(chosen)} ({difference}, {interval}{points(low)} to {points(high)})")
     more = len(pairs) - len(parts)
     return enumerate_words([*parts, f"{more} more"] if more else parts)
 
@@ -161,7 +159,7 @@ def _explain_recommendation(comparison: Comparison) -> str:
         worse = [p.loser for p in comparison.pairs if p.outcome == "better" and p.winner == advice.variant]
         return f"it is better than {enumerate_words(worse)}"
     equals = [
-        pair.a if pair.b == advice.variant else pair.b
+        pair.other(advice.variant)
         for pair in comparison.pairs
         if pair.outcome == "equivalent" and advice.variant in (pair.a, pair.b)
     ]
@@ -234,7 +232,7 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
         gaps = enumerate_words([f"{pair.winner} is {_say_gap(pair)}" for pair in better])
         return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {gaps}: better. "
     worse = [pair.loser for pair in pairs if pair.outcome == "better"]
-    equal = [pair.b if pair.a == advice.variant else pair.a for pair in pairs if pair.outcome == "equivalent"]
+    equal = [pair.other(advice.variant) for pair in pairs if pair.outcome == "equivalent"]
     flops = {row.variant: row.cost.flops for row in comparison.variants}
     cheaper = [other for other in equal if flops[other] < flops[advice.variant]]
     if cheaper:

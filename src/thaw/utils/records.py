@@ -36,7 +36,7 @@ def read_record(path: Path, kind: type[AnyRecord], *, stage: str) -> AnyRecord:
         return kind.model_validate_json(_require_file(path, stage).read_bytes())
     except ValidationError as error:
         detail = error.errors()[0]
-        where = "".join(f"{part}." for part in detail["loc"])[:-1]
+        where = ".".join(str(part) for part in detail["loc"])
         raise DataError(f"{path}: {where and f'{where}: '}{detail['msg']}; delete it and run `dvc repro`") from None
 
 

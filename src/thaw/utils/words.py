@@ -1,8 +1,14 @@
-"""Numbers and lists as they stand in sentences."""
+"""Numbers and lists as they stand in sentences, and when two names are one."""
 
+import unicodedata
 from collections.abc import Sequence
 
 MINUS = "\N{MINUS SIGN}"
+
+
+def fold_case(name: str) -> str:
+    """What two spellings have in common that differ in upper and lower case, or in their Unicode form, alone."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def points(fraction: float) -> str:

@@ -89,6 +89,7 @@ def embed(images: Path, features: Path) -> None:
         embed=PARAMS.embed,
         images=images,
         features=features,
+        weights=features.with_suffix(".backbone"),
         cost=features.with_suffix(".json"),
     )
 

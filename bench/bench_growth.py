@@ -58,6 +58,7 @@ def prepare(folder: Path, *, count: int) -> None:
         embed=PARAMS.embed,
         images=folder / "images.zip",
         features=folder / "features.safetensors",
+        weights=folder / "backbone.safetensors",
         cost=folder / "embed.json",
     )
 

@@ -70,6 +70,7 @@ def embed() -> None:
         embed=PARAMS.embed,
         images=paths.IMAGES,
         features=paths.FEATURES,
+        weights=paths.BACKBONE,
         cost=paths.EMBED_COST,
     )
 

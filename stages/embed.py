@@ -3,7 +3,7 @@
     python stages/embed.py
 
 Reads data/clean/images.zip.
-Writes data/features.safetensors and data/cost/embed.json.
+Writes data/features.safetensors, data/backbone.safetensors and data/cost/embed.json.
 """
 
 import sys
@@ -29,6 +29,7 @@ def main() -> None:
         compute=params.compute,
         images=paths.IMAGES,
         features=paths.FEATURES,
+        weights=paths.BACKBONE,
         cost=paths.EMBED_COST,
         checkpoints=paths.EMBED_CHECKPOINTS,
     )

@@ -2,7 +2,8 @@
 
     python stages/evaluate.py VARIANT SEED
 
-Reads data/models/VARIANT-SEED/, data/clean/images.zip, data/splits.csv and data/features.safetensors.
+Reads data/models/VARIANT-SEED/, data/clean/images.zip, data/splits.csv, data/features.safetensors and
+data/backbone.safetensors.
 Writes data/predictions/VARIANT-SEED.csv and reports/metrics/VARIANT-SEED.json.
 """
 

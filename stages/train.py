@@ -2,7 +2,7 @@
 
     python stages/train.py VARIANT SEED
 
-Reads data/clean/images.zip, data/splits.csv and data/features.safetensors.
+Reads data/clean/images.zip, data/splits.csv, data/features.safetensors and data/backbone.safetensors.
 Writes data/models/VARIANT-SEED/, data/history/VARIANT-SEED.csv and data/cost/VARIANT-SEED.json.
 """
 

@@ -97,6 +97,7 @@ def embed_tiny() -> None:
         embed=TINY_EMBED,
         images=paths.IMAGES,
         features=paths.FEATURES,
+        weights=paths.BACKBONE,
         cost=paths.EMBED_COST,
     )
 

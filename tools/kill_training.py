@@ -104,6 +104,7 @@ def prepare() -> None:
         embed=PARAMS.embed,
         images=paths.IMAGES,
         features=paths.FEATURES,
+        weights=paths.BACKBONE,
         cost=paths.EMBED_COST,
     )
 

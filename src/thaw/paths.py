@@ -16,6 +16,7 @@ IMAGES = Path("data/clean/images.zip")
 DROPPED = Path("data/clean/dropped.zip")
 SPLITS = Path("data/splits.csv")
 FEATURES = Path("data/features.safetensors")
+BACKBONE = Path("data/backbone.safetensors")
 COSTS = Path("data/cost")
 EMBED_COST = COSTS / "embed.json"
 LEARNING_CURVE = Path("data/diagnosis/learning_curve.csv")
@@ -28,7 +29,7 @@ COMPARISON_JSON = Path("reports/comparison.json")
 SUMMARY = Path("reports/summary.json")
 
 OUTPUTS = (
-    CODE_LISTS, ARCHIVE, CHECKSUMS, ODD_ENTRIES, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, EMBED_COST,
+    CODE_LISTS, ARCHIVE, CHECKSUMS, ODD_ENTRIES, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, BACKBONE, EMBED_COST,
     LEARNING_CURVE, LABEL_ISSUES,
     COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, SUMMARY, FIGURES,
 )  # fmt: skip

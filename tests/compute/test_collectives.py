@@ -73,7 +73,7 @@ def main():
 def run_stages():
     embed.embed_images(
         backbone=TINY_BACKBONE, embed=TINY_EMBED.model_copy(update={"batch_size": 5}), images=paths.IMAGES,
-        features=paths.FEATURES, cost=paths.EMBED_COST, checkpoints=paths.EMBED_CHECKPOINTS,
+        features=paths.FEATURES, weights=paths.BACKBONE, cost=paths.EMBED_COST, checkpoints=paths.EMBED_CHECKPOINTS,
     )
     for variant in sys.argv[1:]:
         phases, batch_size = CASES[variant]

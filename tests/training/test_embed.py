@@ -44,6 +44,7 @@ def embed(
         compute=compute,
         images=paths.IMAGES,
         features=paths.FEATURES,
+        weights=paths.BACKBONE,
         cost=paths.EMBED_COST,
         checkpoints=checkpoints,
     )

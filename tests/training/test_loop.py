@@ -18,7 +18,8 @@ from thaw.data.features import LabelledImages, read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
 from thaw.errors import ConfigError, DataError, DivergedError
-from thaw.network.backbones import Backbone, build_backbone
+from thaw.network.backbone import Backbone
+from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, backbone_tensors_moved, module_sha256
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams
 from thaw.paths import Cell

@@ -1,5 +1,7 @@
 """A trained model -> predictions on the test split and their metrics; the only stage that opens `test`."""
 
+import copy
+
 import torch
 
 from thaw import paths
@@ -21,8 +23,9 @@ from thaw.evaluation.scores import (
     score_predictions,
     undo_temperature,
 )
-from thaw.network.backbones import build_backbone
+from thaw.network.backbone import read_backbone
 from thaw.network.classifier import Classifier, backbone_tensors_moved, load_model, module_sha256
+from thaw.network.model_card import read_model_card
 from thaw.params import FLOAT32, ComputeParams
 from thaw.paths import Cell
 from thaw.training.checkpoint import run_key
@@ -42,12 +45,15 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
     """
     make_deterministic(compute)
     keep_freed_memory()
-    saved = load_model(cell.model)
-    classifier, classes, temperature = saved.classifier, saved.card.classes, saved.card.temperature
-    pretrained = build_backbone(saved.card.backbone)
-    moved = backbone_tensors_moved(classifier, pretrained)
+    card = read_model_card(cell.model)
+    pretrained = read_backbone(paths.BACKBONE, params=card.backbone)
+    saved = load_model(cell.model, backbone=copy.deepcopy(pretrained))
+    moved = backbone_tensors_moved(saved.classifier, pretrained)
+    if moved > 0:
+        saved = load_model(cell.model)  # one that can see images
+    classifier, classes, temperature = saved.classifier, card.classes, card.temperature
     splits, table = read_splits(paths.SPLITS), read_features(paths.FEATURES)
-    if saved.card.val == "per_seed":
+    if card.val == "per_seed":
         splits = redraw_val(splits, seed=cell.seed)
     table.require_made_by(name=pretrained.name, backbone_sha256=module_sha256(pretrained.module))
     test = select_split("test", splits=splits, features=table, classes=classes)
@@ -87,10 +93,10 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
             ece=expected_calibration_error(uncalibrated_test, test.labels),
         ),
         val=ValScores(accuracy=accuracy(uncalibrated_val, val.labels), log_loss=log_loss(uncalibrated_val, val.labels)),
-        trainable_parameters=saved.card.trainable_parameters,
+        trainable_parameters=card.trainable_parameters,
         backbone_tensors=len(pretrained.module.state_dict()),
         backbone_tensors_moved=moved,
-        best=saved.card.best,
+        best=card.best,
     )
     write_metrics(cell.metrics, metrics)
 

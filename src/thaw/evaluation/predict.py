@@ -18,7 +18,6 @@ from thaw.data.transforms import centre_view, normalise
 from thaw.errors import DataError
 from thaw.evaluation.predictions_csv import Probabilities
 from thaw.network.classifier import Classifier, load_model
-from thaw.network.fusion import fuse_for_inference
 from thaw.params import FLOAT32, ComputeParams, StorageParams
 from thaw.utils.progress import progress
 from thaw.utils.ranks import shard_by_batch
@@ -54,6 +53,9 @@ def predict_images(
     Raises:
         TrainingError: a batch does not fit into the memory.
     """
+    # Here: a head on features needs softmax alone, and neither torchvision nor timm.
+    from thaw.network.fusion import fuse_for_inference
+
     device = choose_device()
     forward = fuse_for_inference(model.to(device), compute, device)
     probabilities = np.zeros((count, len(model.classes)))

@@ -3,7 +3,6 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from thaw.compute.memory import ran_out_of_memory
 from thaw.data.transforms import Preprocessing
 from thaw.errors import ConfigError, one_line
+from thaw.network.backbone import Backbone, Block
 from thaw.network.backbone_list import unknown_backbone
 from thaw.network.weights import (
     BUNDLED,
@@ -33,34 +33,6 @@ NOISE_IMAGES, NOISE_SIDE_PX = 8, 16
 """What random weights are shown first: noise as coarse as that has large shapes, as photos do."""
 _UNCUT, _TAIL = "network", "tail"
 """The one block of a network that cannot be cut, and what comes after the last of timm's features."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """A piece of a backbone: what `backbone.blocks` counts, and the unit in which a backbone is unfrozen."""
-
-    name: str
-
-    parameters: tuple[str, ...]
-    """As in `Backbone.module.named_parameters()`; empty for a block without any, such as a ReLU of a VGG."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A feature extractor and all that its users have to know about it."""
-
-    name: str
-
-    module: nn.Module
-    """Images, shape `(B, 3, S, S)`, float32, normalised -> features, shape `(B, width)`, float32."""
-
-    blocks: tuple[Block, ...]
-    """From input to output; each parameter is in exactly one. A network that cannot be cut is one block."""
-
-    width: int
-    """How many features an image has."""
-
-    preprocessing: Preprocessing
 
 
 class _Pooled(nn.Module):

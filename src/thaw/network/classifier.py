@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from thaw.errors import ConfigError, DataError, one_line
-from thaw.network.backbones import Backbone, build_backbone
+from thaw.network.backbone import Backbone
 from thaw.network.model_card import ModelCard, read_model_card, write_model_card
-from thaw.params import TrainsPart
+from thaw.params import BackboneParams, TrainsPart
 from thaw.utils.atomic import PERMISSIONS
 
 
@@ -91,21 +91,31 @@ def save_model(folder: Path, model: Classifier, *, card: ModelCard) -> None:
     write_model_card(folder, card)
 
 
-def load_model(folder: Path) -> SavedModel:
+def load_model(folder: Path, *, backbone: Backbone | None = None) -> SavedModel:
     """Load what `save_model` wrote, in eval mode, on the CPU.
+
+    Args:
+        folder: of the model.
+        backbone: like the model's own; it is changed in place. None: one is built.
 
     Raises:
         DataError: there is no such model, or its tensors do not fit its description.
     """
     try:
         card = read_model_card(folder)
-        params = card.backbone.model_copy(update={"weights": "none"})
-        classifier = Classifier(build_backbone(params, blank=True), classes=card.classes, seed=0)
+        classifier = Classifier(backbone or _build_blank(card.backbone), classes=card.classes, seed=0)
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, ValueError, RuntimeError, SafetensorError, DataError) as error:
         reason = one_line(error)
         raise DataError(f"{folder} holds no whole model ({reason}); name a folder that the train stage wrote") from None
     return SavedModel(classifier=classifier.eval(), card=card)
+
+
+def _build_blank(params: BackboneParams) -> Backbone:
+    # Here: torchvision and timm take as long to import as torch, and a head on features needs neither.
+    from thaw.network.backbones import build_backbone
+
+    return build_backbone(params.model_copy(update={"weights": "none"}), blank=True)
 
 
 def backbone_tensors_moved(model: Classifier, pretrained: Backbone) -> int:

@@ -26,7 +26,8 @@ from thaw.data.loader import batches
 from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import Preprocessing, centre_view, normalise, random_view
 from thaw.errors import TrainingError
-from thaw.network.backbones import Backbone, build_backbone
+from thaw.network.backbone import Backbone, write_backbone
+from thaw.network.backbones import build_backbone
 from thaw.network.classifier import module_sha256
 from thaw.network.fusion import fuse_for_inference
 from thaw.params import FLOAT32, BackboneParams, ComputeParams, EmbedParams
@@ -47,10 +48,11 @@ def embed_images(
     compute: ComputeParams = FLOAT32,
     images: Path,
     features: Path,
+    weights: Path,
     cost: Path,
     checkpoints: Path | None = None,
 ) -> None:
-    """Write the features of every image in the archive `images`, and what it cost to compute them.
+    """Write the features of every image in the archive `images`, what made them, and what it cost to compute them.
 
     Args:
         backbone: what makes them; the features keep the hash of its weights as they were before any folding.
@@ -59,6 +61,7 @@ def embed_images(
         compute: how the device computes.
         images: the archive.
         features: is written.
+        weights: is written: the backbone, for those who need to know it but not to run it.
         cost: is written.
         checkpoints: a folder for what each process has computed so far, from which a run that was killed resumes; it is
             deleted at the end. None keeps nothing.
@@ -96,6 +99,7 @@ def embed_images(
     if not is_main_process():
         return
     write_features(features, FeatureTable(paths=names, views=made, backbone_sha256=backbone_sha256))
+    write_backbone(weights, built, params=backbone)
     seconds = time.perf_counter() - started_s + earlier_s
     write_cost(
         cost,

@@ -19,7 +19,7 @@ from thaw.data.features import read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, redraw_val, thin_train
 from thaw.errors import DivergedError
-from thaw.network.backbones import build_backbone
+from thaw.network.backbone import Backbone, read_backbone
 from thaw.network.classifier import Classifier, count_parameters, module_sha256, save_model, set_trainable
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard
 from thaw.params import FLOAT32, AnyPhase, BackboneParams, ComputeParams, StorageParams, TrainingParams, ValDraw
@@ -73,7 +73,7 @@ def train_cell(
     if val == "per_seed":
         splits = redraw_val(splits, seed=cell.seed)
     splits = thin_train(splits, fraction=train_fraction, seed=cell.seed)
-    pretrained = build_backbone(backbone)
+    pretrained = _read_or_build(backbone, candidates)
     table.require_made_by(name=pretrained.name, backbone_sha256=module_sha256(pretrained.module))
     model = Classifier(pretrained, classes=splits.classes, seed=cell.seed)
     with ImageZip(paths.IMAGES) as images, _explain_out_of_memory(training, backbone):
@@ -137,6 +137,16 @@ def train_cell(
     for checkpoint in CHECKPOINTS.glob(f"{cell}-*.pt"):
         checkpoint.unlink()
     return describe_training(trained), *note_training(str(cell), [trained])
+
+
+def _read_or_build(params: BackboneParams, candidates: Sequence[tuple[AnyPhase, ...]]) -> Backbone:
+    """The pretrained backbone; where heads alone are trained, on its features, one that cannot be called."""
+    if all(phase.train == "head" for phases in candidates for phase in phases):
+        return read_backbone(paths.BACKBONE, params=params)
+    # Here: torchvision and timm take as long to import as torch.
+    from thaw.network.backbones import build_backbone
+
+    return build_backbone(params)
 
 
 def _fit_candidates(

@@ -8,7 +8,6 @@ outputs that this machine's cache lacks: each such entry makes a stage run that 
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import parse_yaml
 
 from thaw.paths import CODE_LISTS
-from thaw.utils.code_closure import list_code
+from thaw.utils.code_closure import code_lists
 
 Entry = Mapping[str, Any]
 """What a lock says of a stage: cmd, deps, params and outs."""
@@ -86,11 +85,8 @@ def _reasons(stage: Any, entry: Entry, *, made: Mapping[str, str | None], lists:
 def _fitting_lists(committed: Mapping[str, Entry]) -> dict[str, str]:
     """The hash of each list of code, for the version of Python under which most of a lock's lists fit."""
     locked = {dep["path"]: dep.get("md5") for entry in committed.values() for dep in entry.get("deps", [])}
-    with tempfile.TemporaryDirectory() as folder:
-        list_code(Path("stages"), Path(folder), package=Path("src/thaw"), version_of=_required_versions())
-        texts = {
-            (CODE_LISTS / path.name).as_posix(): path.read_text(encoding="utf-8") for path in Path(folder).iterdir()
-        }
+    made = code_lists(Path("stages"), package=Path("src/thaw"), version_of=_required_versions())
+    texts = {(CODE_LISTS / f"{name}.txt").as_posix(): text for name, text in made.items()}
     candidates = [
         {path: _md5(text.replace("python MINOR\n", f"python 3.{minor}\n")) for path, text in texts.items()}
         for minor in _PYTHON_MINORS

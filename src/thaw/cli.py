@@ -63,6 +63,8 @@ def main() -> None:
         "memory allows)",
     )
     repro.set_defaults(command=_repro)
+    status = commands.add_parser("status", help="say which stages `repro` would run, and why; runs nothing")
+    status.set_defaults(command=_status)
     sync = commands.add_parser("sync", help="make MLflow show all runs that DVC's outputs hold")
     sync.set_defaults(command=_sync)
     backbones = commands.add_parser("backbones", help="list the networks that backbone.name can be")
@@ -143,6 +145,21 @@ def _repro(arguments: argparse.Namespace) -> None:
     except StoppedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(128 + error.number)
+
+
+def _status(_: argparse.Namespace) -> None:
+    from thaw.params import load_params
+
+    load_params()
+    from thaw.pipeline.dvc_stages import explain
+
+    reasons = explain()
+    stale = {name: why for name, why in reasons.items() if why}
+    sys.stdout.writelines(f"{name}: {'; '.join(why)}\n" for name, why in stale.items())
+    if not stale:
+        print(f"up to date: {len(reasons)} stages")
+        return
+    print(f"{len(stale)} of {len(reasons)} stages are stale; `thaw repro` runs them, or finds them in DVC's cache")
 
 
 def _parse_classes(pairs: list[str]) -> dict[str, str]:

@@ -9,7 +9,9 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from graphlib import TopologicalSorter
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dvc.cli import main as dvc_main
@@ -17,11 +19,17 @@ from dvc.cli.parser import get_main_parser
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 
+from thaw import paths
 from thaw.errors import ConfigError, one_line
+from thaw.pipeline.reasons import describe_libraries, explain_stage
 from thaw.pipeline.schedule import Outcome, Stage
+from thaw.utils.code_closure import changed_libraries, code_lists
 
 FORK = multiprocessing.get_context("fork")
 """How processes are started: with all that is imported here."""
+
+CHECK = "check"
+"""The stage that lists the code, and the versions of libraries, that each stage runs."""
 
 Answer = TypeVar("Answer")
 
@@ -45,9 +53,18 @@ def find_changed(names: Sequence[str]) -> set[str]:
     return _ask(partial(_find_changed, names))
 
 
+def explain() -> dict[str, list[str]]:
+    """For each stage, in the order of dvc.yaml, why it is stale: nothing if it is up to date."""
+    return _ask(_explain)
+
+
 def reproduce(name: str) -> int:
     """Let DVC run one stage if it is stale, as `dvc repro --single-item` does; returns its exit code."""
-    code: int = dvc_main(["--wait-for-lock", "repro", "--single-item", name])
+    command = ["--wait-for-lock", "repro", "--single-item"]
+    code: int = dvc_main([*command, name])
+    if code == 0 and name == CHECK and changed_libraries(paths.CODE_LISTS):
+        # DVC does not know what is installed: these lists are of another environment, from its lock or its run cache.
+        code = dvc_main([*command, "--force", name])
     return code
 
 
@@ -71,10 +88,28 @@ def _plan() -> tuple[Stage, ...]:
             Stage(
                 name=stage.addressing,
                 upstream=tuple(before.addressing for before in graph.successors(stage)),
-                changed=bool(stage.changed()),
+                changed=bool(stage.changed())
+                or (stage.addressing == CHECK and bool(changed_libraries(paths.CODE_LISTS))),
             )
             for stage in stages
         )
+
+
+def _explain() -> dict[str, list[str]]:
+    made = code_lists(Path("stages"), package=Path("src/thaw"))
+    lists = {(paths.CODE_LISTS / f"{name}.txt").as_posix(): text for name, text in made.items()}
+    with _locked_repo() as repo:
+        graph = repo.index.graph
+        stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
+        upstream = {name: [before.addressing for before in graph.successors(stage)] for name, stage in stages.items()}
+        found: dict[str, list[str]] = {}
+        for name in TopologicalSorter(upstream).static_order():
+            # What `check` will write is known: not it, but the lists tell which stages are stale behind it.
+            stale = [stages[before] for before in upstream[name] if before != CHECK and found[before]]
+            found[name] = explain_stage(stages[name], stale_upstream=stale, lists=lists)
+        if CHECK in stages:
+            found[CHECK] += describe_libraries(changed_libraries(paths.CODE_LISTS))
+        return {name: found[name] for name in stages}
 
 
 def _find_changed(names: Sequence[str]) -> set[str]:

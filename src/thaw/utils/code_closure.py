@@ -10,7 +10,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from thaw.utils.atomic import write_text
@@ -41,24 +41,62 @@ bytes. What only reads parameters, downloads or logs is not among them."""
 
 
 def installed_version(name: str) -> str:
-    """The version of an installed distribution; of `python`, the minor version: 3.11."""
-    return platform.python_version().rpartition(".")[0] if name == "python" else version(name)
+    """The version of an installed distribution, `missing` if it is none; of `python`, the minor version: 3.11."""
+    if name == "python":
+        return platform.python_version().rpartition(".")[0]
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def list_code(
     stages: Path, destination: Path, *, package: Path, version_of: Callable[[str], str] = installed_version
 ) -> None:
-    """Write, for each script `stages/NAME.py`, the file `destination/NAME.txt`: a line `SHA-256  path` a file.
+    """Write the lists of `code_lists` to files `destination/NAME.txt`."""
+    for name, text in code_lists(stages, package=package, version_of=version_of).items():
+        write_text(destination / f"{name}.txt", text)
+
+
+def code_lists(stages: Path, *, package: Path, version_of: Callable[[str], str] = installed_version) -> dict[str, str]:
+    """For each script `stages/NAME.py`, the text of its list by NAME: a line `SHA-256  path` a file.
 
     A list changes when, and only when, code that the stage can reach changes, or the version of a library that such
     code imports and that bears on the result: its last lines name them. Imports inside functions count. `version_of`
     gives the version of a distribution, or of `python`.
     """
+    lists = {}
     for script in sorted(stages.glob("*.py")):
         files = [script, *closure_of(script, package=package)]
         lines = [f"{sha256_of(file)}  {file.as_posix()}\n" for file in files]
         lines += [f"{library}\n" for library in libraries_of(files, version_of)]
-        write_text(destination / f"{script.stem}.txt", "".join(lines))
+        lists[script.stem] = "".join(lines)
+    return lists
+
+
+def parse_list(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What a list of code says: the hash of each file by its path, and the version of each library by its name."""
+    files, libraries = {}, {}
+    for line in text.splitlines():
+        digest, separator, path = line.partition("  ")
+        if separator:
+            files[path] = digest
+        else:
+            name, _, number = line.partition(" ")
+            libraries[name] = number
+    return files, libraries
+
+
+def changed_libraries(folder: Path, version_of: Callable[[str], str] = installed_version) -> dict[str, tuple[str, str]]:
+    """The libraries of which another version is installed than the lists in `folder` say: name -> (listed, installed).
+
+    Empty where there are no lists.
+    """
+    listed: dict[str, str] = {}
+    for path in sorted(folder.glob("*.txt")):
+        listed |= parse_list(path.read_text(encoding="utf-8"))[1]
+    pairs = {name: (number, version_of(name)) for name, number in listed.items()}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def closure_sha256(module: str) -> str:

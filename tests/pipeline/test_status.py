@@ -1,0 +1,152 @@
+"""`thaw status` says why each stage is stale, and runs none; `thaw repro` notices another installed version.
+
+Run with `pytest tests/pipeline/test_status.py`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from toy_project import PIPELINE, STAGE, environment, make_toy, read_params, set_params
+
+from conftest import ROOT
+from thaw.pipeline.reasons import describe_code, describe_values
+
+LIST_CODE = """
+from pathlib import Path
+from thaw.utils.code_closure import list_code
+list_code(Path("stages"), Path("data/code"), package=Path("src/thaw"))
+"""
+CHECK = {
+    "cmd": "python stages/check.py",
+    "deps": ["params.yaml", "stages"],
+    "outs": ["data/code"],
+}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """The toy project, with a stage that lists the code of `prepare`, which imports numpy."""
+    folder = make_toy(tmp_path / "toy")
+    shutil.copytree(ROOT / "src/thaw", folder / "src/thaw", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "stages").mkdir()
+    (folder / "stages/check.py").write_text(LIST_CODE)
+    (folder / "stages/prepare.py").write_text(f"if False:\n    import numpy\n{STAGE}")
+    prepare = PIPELINE["stages"]["prepare"] | {
+        "cmd": "python stages/prepare.py prepare data/prepared",
+        "deps": ["data/code/prepare.txt"],
+    }
+    stages = {"check": CHECK, **PIPELINE["stages"], "prepare": prepare}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    return folder
+
+
+def thaw(folder: Path, command: str, **own: str) -> list[str]:
+    """The lines that a command prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from thaw.cli import run; run()", command],
+        cwd=folder,
+        env=environment(**own),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return (done.stdout + done.stderr).splitlines()
+
+
+def with_another_numpy(folder: Path) -> dict[str, str]:
+    """The environment in which numpy 0.0.1 is installed, as far as its metadata say."""
+    metadata = folder / "site/numpy-0.0.1.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True, exist_ok=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder / "site"), str(ROOT / "src")])}
+
+
+def test_it_says_what_is_stale_and_why_and_runs_nothing(toy: Path) -> None:
+    said = thaw(toy, "status")
+    assert said[0] == "check: not run yet"
+    assert said[-1] == "11 of 11 stages are stale; `thaw repro` runs them, or finds them in DVC's cache"
+    assert not (toy / ".thaw/notes").exists()
+    thaw(toy, "repro")
+    assert thaw(toy, "status") == ["up to date: 11 stages"]
+
+    params = read_params(toy)
+    tuned = {"tuned": [{"train": "all", "epochs": 1, "lr": 0.1}]}
+    set_params(toy, params | {"variants": params["variants"] | tuned, "seeds": [0]})
+    changed = "variants.tuned.0.train: head -> all; variants.tuned.0.epochs: unset -> 1"
+    assert thaw(toy, "status") == [
+        "check: params.yaml changed",
+        f"train@tuned-0: {changed}; variants.tuned.0.lr: unset -> 0.1",
+        "evaluate@tuned-0: because train@tuned-0 is stale",
+        "report: seeds: [0, 1] -> [0]; because evaluate@tuned-0 is stale",
+        "4 of 7 stages are stale; `thaw repro` runs them, or finds them in DVC's cache",
+    ]
+    set_params(toy, params)
+
+    (toy / "data/models/frozen-0").unlink()
+    (toy / "reports/comparison.md").write_text("edited")
+    with (toy / "stages/prepare.py").open("a") as file:
+        file.write("# a change\n")
+    said = thaw(toy, "status")
+    assert said[:2] == ["check: stages changed", "prepare: code changed: stages/prepare.py"]
+    assert "train@frozen-0: because prepare is stale; data/models/frozen-0 is missing" in said
+    assert "evaluate@frozen-1: because train@frozen-1 is stale" in said
+    cells = "evaluate@frozen-0, evaluate@frozen-1, evaluate@tuned-0 and 1 more"
+    assert said[-2] == f"report: because {cells} are stale; reports/comparison.md changed"
+
+
+def test_another_installed_version_is_noticed_though_no_file_changed(toy: Path) -> None:
+    thaw(toy, "repro")
+    other = with_another_numpy(toy)
+    changed = f"another numpy: {version('numpy')} -> 0.0.1"
+    assert thaw(toy, "status", **other)[:2] == [f"check: {changed}", f"prepare: {changed}"]
+    # What `prepare` writes is the same, so that nothing behind it runs.
+    assert thaw(toy, "repro", **other)[-1] == "up to date: 2 stages ran, 0 from the cache"
+    assert thaw(toy, "status", **other) == ["up to date: 11 stages"]
+    assert thaw(toy, "repro", **other)[-1] == "up to date: 0 stages ran, 0 from the cache"
+    # Back again: `check` runs, and what `prepare` made is in DVC's cache.
+    assert thaw(toy, "repro")[-1] == "up to date: 1 stages ran, 1 from the cache"
+    assert thaw(toy, "status") == ["up to date: 11 stages"]
+
+
+def test_lists_from_the_run_cache_are_not_taken_for_another_environment(toy: Path) -> None:
+    params = read_params(toy)
+    thaw(toy, "repro")
+    set_params(toy, params | {"sample": params["sample"] | {"seed": 99}})
+    thaw(toy, "repro")
+    set_params(toy, params)
+    # DVC finds the lists of these parameters in its run cache, made with the other numpy.
+    assert thaw(toy, "repro", **with_another_numpy(toy))[-1].startswith("up to date: 2 stages ran, ")
+    assert "numpy 0.0.1\n" in (toy / "data/code/prepare.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"embed": {"views": 4}}, {"embed": {"views": 8}}, ["embed.views: 4 -> 8"]),
+        ({"variants.a": [{"lr": 0.1}, {"lr": 0.2}]}, {"variants.a": [{"lr": 0.1}]}, ["variants.a.1.lr: 0.2 -> unset"]),
+        ({}, {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, [*(f"{k}: unset -> {n}" for n, k in enumerate("abc", 1)),
+         "2 more parameters changed"]),
+        ({"seeds": [0]}, {"seeds": [0]}, []),
+    ],
+)  # fmt: skip
+def test_parameters_are_named_with_their_values(old: dict[str, Any], new: dict[str, Any], said: list[str]) -> None:
+    assert describe_values(old, new) == said
+
+
+def test_code_is_named_by_modules_and_versions() -> None:
+    old = "1  stages/a.py\n1  src/thaw/data/b.py\n1  src/thaw/c.py\npython 3.11\ntorch 2.14.1\n"
+    new = "1  stages/a.py\n2  src/thaw/data/b.py\n1  src/thaw/d.py\npython 3.12\nscipy 1.17.1\ntorch 2.14.1\n"
+    assert describe_code(old, new) == [
+        "code changed: c.py, d.py, data/b.py",
+        "another python: 3.11 -> 3.12",
+        "another scipy: unused -> 1.17.1",
+    ]
+    assert describe_code(old, old) == []

@@ -6,6 +6,7 @@ Run with: pytest tests/training/test_train.py
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from thaw.network.model_card import read_model_card
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams, ValDraw
 from thaw.paths import Cell
 from thaw.training import loop
+from thaw.training import train as train_module
 from thaw.training.cost_json import read_train_cost
 from thaw.training.head_solver import SolvedHead, solve_head
 from thaw.training.history_csv import read_history
@@ -325,3 +327,22 @@ def test_no_byte_depends_on_the_number_of_cores_or_on_omp_num_threads(
     assert made[0] == made[1]
     assert read_model_card(CELL.model).threads == 1
     assert read_train_cost(CELL.cost).threads == 1
+
+
+def test_uncommitted_changes_are_a_persons_and_not_dvcs(tiny_project: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    for path, text in {"dvc.lock": "stages: {}\n", "params.yaml": "a: 1\n", ".dvc/.gitignore": "/tmp\n"}.items():
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(text)
+    git("add", "--all")
+    git("commit", "--message", "all")
+    Path("dvc.lock").write_text("stages: {clean: {}}\n")
+    Path(".dvc/tmp").mkdir()
+    Path(".dvc/tmp/lock").touch()
+    assert train_module._provenance()["git.uncommitted_changes"] == "false"
+    Path("params.yaml").write_text("a: 2\n")
+    assert train_module._provenance()["git.uncommitted_changes"] == "true"

@@ -18,7 +18,10 @@ def make_deterministic(compute: ComputeParams = FLOAT32) -> None:
     """
     torch.set_num_threads(compute.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms does, which also tells torch.compile's inductor and imports it for that: 1.4 s.
+    torch.set_deterministic_debug_mode("error")
+    if compute.compile:
+        torch.use_deterministic_algorithms(True)
     # It would fill all new memory with NaN, a seventh of the time, against code that reads what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

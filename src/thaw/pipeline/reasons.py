@@ -11,7 +11,7 @@ from thaw.utils.code_closure import parse_list
 MOST_NAMED = 3
 """So many parameters, modules or stages are named in one reason; the others are counted."""
 
-_WORDS = {"deleted": "is missing", "not in cache": "is not in DVC's cache"}
+_WORDS = {"deleted": "is missing", "new": "is new", "not in cache": "is not in DVC's cache"}
 """What DVC says of a file, where it is not that it changed."""
 
 
@@ -78,8 +78,10 @@ def _describe_list(dependency: Any, text: str) -> list[str]:
     locked = dependency.hash_info.value
     if locked == hashlib.md5(text.encode(), usedforsecurity=False).hexdigest():
         return []
-    cached = Path(dependency.repo.cache.local.oid_to_path(locked))
-    return describe_code(cached.read_text(encoding="utf-8"), text) if cached.is_file() else ["code changed"]
+    cached = None if locked is None else Path(dependency.repo.cache.local.oid_to_path(locked))
+    if cached is None or not cached.is_file():
+        return ["code changed"]
+    return describe_code(cached.read_text(encoding="utf-8"), text)
 
 
 def _is_written_by(dependency: Any, stages: Sequence[Any]) -> bool:

@@ -7,25 +7,34 @@ labelled images; without one, the photos that lie beside the project. Where ther
 """
 
 import argparse
+import hashlib
 import io
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
 from thaw.compute.cores import count_cores
 from thaw.compute.memory import process_peak_mib
-from thaw.data.clean import clean_images
-from thaw.ingest.unpack import unpack_archive
+from thaw.data.clean import _hash_pixels, _inspect, clean_images
+from thaw.data.decode import UndecodableError, decode_image
+from thaw.data.duplicates import fingerprint
+from thaw.data.image_zip import encode_for_storage
+from thaw.ingest.folder_files import list_files
+from thaw.ingest.unpack import Unpacked, unpack_archive
 from thaw.params import load_params
 from vary_photos import PHOTOS, vary_photos
 
+Result = TypeVar("Result")
 ROOT = Path(__file__).resolve().parent.parent
 FEW, MANY = 2_000, 20_000
 PARAMS = load_params(ROOT / "params.yaml")
@@ -48,6 +57,7 @@ def main() -> None:
         folder = scratch / "images"
         report_unzip(arguments.archive, folder, scratch)
         report_speed(folder, scratch)
+        report_parts(folder)
         if not PHOTOS.is_file():
             print(f"bench_clean: memory skipped, since there is no archive {PHOTOS} to vary")
             return
@@ -82,6 +92,37 @@ def report_speed(folder: Path, scratch: Path) -> None:
     )
 
 
+def report_parts(folder: Path) -> None:
+    """Say what each part of looking at an image takes, on one core, beside what Pillow's decoding of it takes."""
+    files = Unpacked(folder=folder, name=str(folder))
+    took: Counter[str] = Counter()
+
+    def timed(part: str, function: Callable[[], Result]) -> Result:
+        start = time.process_time()
+        result = function()
+        took[part] += time.process_time() - start
+        return result
+
+    for path in list_files(folder):
+        data = timed("reading the file", (folder / path).read_bytes)
+        # In turns, so that a busy machine slows all parts.
+        timed("Pillow", partial(decode_with_pillow, [folder / path]))
+        timed("SHA-256 of the file", lambda data=data: hashlib.sha256(data).digest())
+        try:
+            image = timed("decoding", partial(decode_image, data, max_pixels=PARAMS.clean.max_pixels))
+        except UndecodableError:
+            continue
+        timed("SHA-256 of the pixels", partial(_hash_pixels, image.pixels))
+        timed("perceptual hash", partial(fingerprint, image.pixels))
+        timed("encoding", partial(encode_for_storage, image, data, side_px=PARAMS.clean.side_px))
+        timed("all", partial(_inspect, files, path, PARAMS.clean, store=True))
+    pillow, whole = took.pop("Pillow"), took.pop("all")
+    took["the rest"] = whole - took.total()
+    print(f"clean: one look takes {whole / pillow:.2f} x Pillow's decoding on one core:")
+    for part, cpu_s in took.most_common():
+        print(f"  {cpu_s / pillow:5.2f} x  {part}")
+
+
 def report_memory(scratch: Path) -> None:
     """Clean few images and many, each in a process of its own."""
     peaks_mib = []
@@ -109,7 +150,7 @@ def print_peak_of_clean(folder: Path) -> None:
 def clean(folder: Path, scratch: Path) -> None:
     """Clean a folder as the stage does."""
     clean_images(
-        folder,
+        Unpacked(folder=folder, name=str(folder)),
         params=PARAMS.clean,
         manifest=scratch / "manifest.csv",
         images=scratch / "images.zip",

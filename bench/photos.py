@@ -33,10 +33,9 @@ def require_photos() -> None:
 
 def clean_and_split(scratch: Path) -> tuple[Path, SplitTable]:
     """Clean and split the photos as the stages do: images.zip and the splits."""
-    folder, manifest, images = scratch / "images", scratch / "manifest.csv", scratch / "images.zip"
-    unpack_archive(PHOTOS, folder, limits=PARAMS.unzip)
+    manifest, images = scratch / "manifest.csv", scratch / "images.zip"
     clean_images(
-        folder,
+        unpack_archive(PHOTOS, scratch / "images", limits=PARAMS.unzip),
         params=PARAMS.clean,
         manifest=manifest,
         images=images,

@@ -2,7 +2,7 @@
 
     python stages/clean_external.py NAME
 
-Reads the archive that `evaluate.external.NAME.path` names, data/clean/manifest.csv, data/clean/images.zip and
+Reads the archive that `evaluate.external.NAME.path` names, data/clean/manifest.csv and fingerprints.safetensors, and
 data/splits.csv.
 Writes data/clean/external/NAME/manifest.csv and images.zip.
 """
@@ -10,7 +10,7 @@ Writes data/clean/external/NAME/manifest.csv and images.zip.
 import sys
 
 from thaw import paths
-from thaw.data.external import clean_external, fingerprint_training_images
+from thaw.data.external import clean_external, read_training_images
 from thaw.data.manifest import read_manifest, summarise
 from thaw.data.splits_csv import read_splits
 from thaw.errors import exit_code
@@ -29,7 +29,7 @@ def main() -> None:
         known=splits.classes,
         mapping=params.evaluate.external[external.name].classes,
         named_by=f"evaluate.external.{external}.classes",
-        trained_on=fingerprint_training_images(paths.MANIFEST, paths.IMAGES, splits=splits),
+        trained_on=read_training_images(paths.MANIFEST, paths.FINGERPRINTS, splits=splits),
         manifest=external.manifest,
         images=external.images,
         scratch=paths.EXTERNAL_SCRATCH,

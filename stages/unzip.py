@@ -21,9 +21,10 @@ def main() -> None:
     """Run the stage."""
     params = load_params()
     name = name_source(params.data)
-    odd = unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=params.unzip, name=name)
-    write_odd_entries(paths.ODD_ENTRIES, odd)
-    write_checksums(paths.IMAGES_FOLDER, paths.CHECKSUMS)
+    files = unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=params.unzip, name=name)
+    assert files.sha256 is not None  # it was just written
+    write_odd_entries(paths.ODD_ENTRIES, files.odd)
+    write_checksums(paths.CHECKSUMS, files.sha256)
 
 
 if __name__ == "__main__":

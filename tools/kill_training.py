@@ -90,9 +90,8 @@ def kill_and_compare(undisturbed: dict[str, str], *, kills: int, longest_s: floa
 def prepare() -> None:
     """Draw 40 images and embed them."""
     draw_archive(paths.ARCHIVE, params=PARAMS.sample.model_copy(update={"images_per_class": 20}))
-    unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=PARAMS.unzip)
     clean_images(
-        paths.IMAGES_FOLDER,
+        unpack_archive(paths.ARCHIVE, paths.IMAGES_FOLDER, limits=PARAMS.unzip),
         params=PARAMS.clean,
         manifest=paths.MANIFEST,
         images=paths.IMAGES,

@@ -111,9 +111,8 @@ def main() -> None:
 
 def prepare() -> None:
     """Do what the stages before `train` do."""
-    unpack_archive(PHOTOS, paths.IMAGES_FOLDER, limits=PARAMS.unzip)
     clean_images(
-        paths.IMAGES_FOLDER,
+        unpack_archive(PHOTOS, paths.IMAGES_FOLDER, limits=PARAMS.unzip),
         params=PARAMS.clean,
         manifest=paths.MANIFEST,
         images=paths.IMAGES,

@@ -14,6 +14,7 @@ ODD_ENTRIES = Path("data/images.odd.csv")
 MANIFEST = Path("data/clean/manifest.csv")
 IMAGES = Path("data/clean/images.zip")
 DROPPED = Path("data/clean/dropped.zip")
+FINGERPRINTS = Path("data/clean/fingerprints.safetensors")
 SPLITS = Path("data/splits.csv")
 FEATURES = Path("data/features.safetensors")
 BACKBONE = Path("data/backbone.safetensors")
@@ -29,8 +30,8 @@ COMPARISON_JSON = Path("reports/comparison.json")
 SUMMARY = Path("reports/summary.json")
 
 OUTPUTS = (
-    CODE_LISTS, ARCHIVE, CHECKSUMS, ODD_ENTRIES, MANIFEST, IMAGES, DROPPED, SPLITS, FEATURES, BACKBONE, EMBED_COST,
-    LEARNING_CURVE, LABEL_ISSUES,
+    CODE_LISTS, ARCHIVE, CHECKSUMS, ODD_ENTRIES, MANIFEST, IMAGES, DROPPED, FINGERPRINTS, SPLITS, FEATURES, BACKBONE,
+    EMBED_COST, LEARNING_CURVE, LABEL_ISSUES,
     COMPARISON_MD, COMPARISON_HTML, COMPARISON_JSON, SUMMARY, FIGURES,
 )  # fmt: skip
 """All that DVC watches, but for what belongs to a cell."""

@@ -3,11 +3,13 @@
 Run with `pytest tests/data/test_clean.py`.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ import pytest
 from PIL import Image
 
 from data.image_fixtures import encoded, image
+from thaw.data import clean as cleaning
 from thaw.data.clean import clean_images
-from thaw.data.decode import Damage, decode
+from thaw.data.decode import Damage, DecodedImage, decode, decode_image
 from thaw.data.image_zip import ImageZip
 from thaw.data.known_archives import KNOWN_ARCHIVES, KnownArchive
 from thaw.data.manifest import ONE_COLOUR, Reason, Row, describe_images, is_renamed, read_manifest, summarise
 from thaw.errors import DataError
+from thaw.ingest.checksums import ChangedFolderError
 from thaw.ingest.odd_entries import OddEntry
+from thaw.ingest.unpack import Unpacked
 from thaw.params import CleanParams, LayoutParams
 
 PARAMS = CleanParams(side_px=64, min_side_px=16, max_pixels=1_000_000, max_hamming_distance=6)
@@ -35,9 +40,17 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def clean(folder: Path, out: Path, params: CleanParams = PARAMS, **options: Any) -> dict[str, Row]:
+def clean(
+    folder: Path,
+    out: Path,
+    params: CleanParams = PARAMS,
+    *,
+    name: str | None = None,
+    odd: Sequence[OddEntry] = (),
+    **options: Any,
+) -> dict[str, Row]:
     clean_images(
-        folder,
+        Unpacked(folder=folder, name=name or str(folder), odd=odd),
         params=params,
         manifest=out / "manifest.csv",
         images=out / "images.zip",
@@ -139,7 +152,7 @@ def test_an_archive_that_is_known_must_hold_what_is_known(tmp_path: Path, monkey
     def clean_known(known: KnownArchive) -> None:
         monkeypatch.setitem(KNOWN_ARCHIVES, "this", known)
         clean_images(
-            folder,
+            Unpacked(folder=folder, name="the archive"),
             params=PARAMS,
             manifest=tmp_path / "manifest.csv",
             images=tmp_path / "images.zip",
@@ -150,12 +163,53 @@ def test_an_archive_that_is_known_must_hold_what_is_known(tmp_path: Path, monkey
     with pytest.raises(
         DataError, match=r"the archive is a test, which holds 1 files of class 'a', 3 files of class 'b'"
     ):
-        clean_known(KnownArchive(name="a test", files={"a": 1, "b": 3}, undecodable=frozenset({"b/3.jpg"})))
+        clean_known(KnownArchive(name="a test", bytes=4, files={"a": 1, "b": 3}, undecodable=frozenset({"b/3.jpg"})))
     with pytest.raises(DataError, match=r"found 1 file that cannot be decoded \(b/3.jpg\)"):
-        clean_known(KnownArchive(name="a test", files={"a": 1, "b": 2}, undecodable=frozenset()))
+        clean_known(KnownArchive(name="a test", bytes=4, files={"a": 1, "b": 2}, undecodable=frozenset()))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    clean_known(KnownArchive(name="a test", files={"a": 1, "b": 2}, undecodable=frozenset({"b/3.jpg"})))
+    clean_known(KnownArchive(name="a test", bytes=4, files={"a": 1, "b": 2}, undecodable=frozenset({"b/3.jpg"})))
     assert (tmp_path / "manifest.csv").exists()
+
+
+def test_a_file_that_is_not_the_listed_one_is_noticed_while_it_is_read(tmp_path: Path) -> None:
+    files = {"a/1.jpg": encoded(image(0)), "b/2.jpg": encoded(image(1))}
+    known = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    folder = write_files(tmp_path / "in", files)
+    for change in ({"a/1.jpg": encoded(image(2))}, {"b/3.jpg": b"one more"}):
+        write_files(folder, change)
+        with pytest.raises(ChangedFolderError):
+            clean_images(
+                Unpacked(folder=folder, name="the archive", sha256=known),
+                params=PARAMS,
+                manifest=tmp_path / "manifest.csv",
+                images=tmp_path / "images.zip",
+                dropped=tmp_path / "dropped.zip",
+            )
+        write_files(folder, files)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_two_readings_of_the_layout_stop_before_everything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = ["red/cat", "red/dog", "blue/cow", "blue/hen"]
+    files = {f"{folder}/{n}.jpg": encoded(image(n + 10 * i)) for i, folder in enumerate(folders) for n in range(10)}
+    looked_at = []
+
+    def count(data: bytes, *, max_pixels: int) -> DecodedImage:
+        looked_at.append(data)
+        return decode_image(data, max_pixels=max_pixels)
+
+    monkeypatch.setattr(cleaning, "decode_image", count)
+    with pytest.raises(DataError, match="can be read as 2 classes"):
+        clean(write_files(tmp_path / "in", files), tmp_path)
+    assert len(looked_at) == len(folders)
+    # Where no image of the folders that make the difference decodes, there is one reading.
+    for path in files:
+        if path.startswith("blue"):
+            write_files(tmp_path / "in", {path: b"no image"})
+    rows = clean(tmp_path / "in", tmp_path)
+    assert {row.label for row in rows.values() if row.kept} == {"cat", "dog"}
 
 
 def test_what_is_a_duplicate_does_not_depend_on_how_images_are_stored(photos: Path, tmp_path: Path) -> None:

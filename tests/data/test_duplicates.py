@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from thaw.data.duplicates import _shrink_to_grey, find_groups, fingerprint
+from thaw.data.duplicates import Fingerprints, _shrink_to_grey, find_groups, fingerprint
 
 Alteration = Callable[[Image.Image], Image.Image]
 
@@ -32,8 +32,7 @@ def groups_of(
     names = contents or [f"{i:02}" for i in range(len(images))]
     found = find_groups(
         names,
-        hashes=np.array(hashes, np.uint64),
-        thumbnails=np.array(thumbnails, np.uint8),
+        Fingerprints(hashes=np.array(hashes, np.uint64), thumbnails=np.array(thumbnails, np.uint8)),
         max_hamming_distance=max_hamming_distance,
     )
     return [int(group) for group in found]
@@ -96,7 +95,11 @@ def test_a_chain_of_duplicates_is_one_group() -> None:
 def test_equal_hashes_alone_do_not_make_duplicates() -> None:
     thumbnails = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
     thumbnails[2] = thumbnails[0]
-    found = find_groups(["a", "b", "c"], hashes=np.zeros(3, np.uint64), thumbnails=thumbnails, max_hamming_distance=6)
+    found = find_groups(
+        ["a", "b", "c"],
+        Fingerprints(hashes=np.zeros(3, np.uint64), thumbnails=thumbnails),
+        max_hamming_distance=6,
+    )
     assert found.tolist() == [0, 1, 0]
 
 
@@ -105,7 +108,9 @@ def test_hashes_may_differ_in_so_many_bits(max_hamming_distance: int, expected: 
     _, thumbnail = fingerprint(np.asarray(noise(3)))
     hashes = np.array([0b1111 << 60, 0], np.uint64)
     found = find_groups(
-        ["a", "b"], hashes=hashes, thumbnails=np.stack([thumbnail] * 2), max_hamming_distance=max_hamming_distance
+        ["a", "b"],
+        Fingerprints(hashes=hashes, thumbnails=np.stack([thumbnail] * 2)),
+        max_hamming_distance=max_hamming_distance,
     )
     assert found.tolist() == expected
 
@@ -117,8 +122,10 @@ def test_groups_across_blocks_are_those_of_the_images(kinds: list[int]) -> None:
     prints = [fingerprint(np.asarray(noise(kind))) for kind in range(13)]
     found = find_groups(
         [str(i) for i in range(len(kinds))],
-        hashes=np.array([prints[kind][0] for kind in kinds], np.uint64),
-        thumbnails=np.array([prints[kind][1] for kind in kinds], np.uint8),
+        Fingerprints(
+            hashes=np.array([prints[kind][0] for kind in kinds], np.uint64),
+            thumbnails=np.array([prints[kind][1] for kind in kinds], np.uint8),
+        ),
         max_hamming_distance=0,
     )
     assert found.tolist() == [kinds.index(kind) for kind in kinds]

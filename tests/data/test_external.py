@@ -12,11 +12,12 @@ import pytest
 from data.image_fixtures import encoded, image
 from thaw import paths
 from thaw.data.clean import clean_images
-from thaw.data.external import clean_external, fingerprint_training_images, match_classes
+from thaw.data.external import clean_external, match_classes, read_training_images
 from thaw.data.image_zip import ImageZip
 from thaw.data.manifest import Reason, Row, read_manifest
 from thaw.data.splits_csv import read_splits, write_splits
 from thaw.errors import DataError
+from thaw.ingest.unpack import Unpacked
 from thaw.params import CleanParams, UnzipParams
 from thaw.paths import ExternalSet
 
@@ -31,6 +32,7 @@ ARCHIVE, WEB = Path("web.zip"), ExternalSet("web")
         ("Cat", ["Cat", "Dog"], {}, "Cat"),
         ("cat", ["Cat", "Dog"], {}, "Cat"),
         ("DOG ", ["Cat", "Dog"], {}, "Dog"),
+        ("red  panda", ["Dog", "Red Panda"], {}, "Red Panda"),
         ("STRASSE", ["Stra\u00dfe", "Weg"], {}, "Stra\u00dfe"),
         ("cafe\u0301", ["Caf\u00e9", "Bar"], {}, "Caf\u00e9"),
         ("hounds", ["Cat", "Dog"], {"hounds": "Dog"}, "Dog"),
@@ -68,7 +70,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = Path("sources", ("Cat", "Dog")[number % 2], f"{number:02}.png")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encoded(image(number), "PNG"))
-    clean_images(Path("sources"), params=CLEAN, manifest=paths.MANIFEST, images=paths.IMAGES, dropped=paths.DROPPED)
+    clean_images(
+        Unpacked(folder=Path("sources"), name="sources"),
+        params=CLEAN,
+        manifest=paths.MANIFEST,
+        images=paths.IMAGES,
+        dropped=paths.DROPPED,
+        fingerprints=paths.FINGERPRINTS,
+    )
     rows = [row for row in read_manifest(paths.MANIFEST) if row.kept]
     assert len(rows) == 24
     splits = {row.path: ("train", "train", "val", "test")[int(Path(row.path).stem) // 2 % 4] for row in rows}
@@ -93,7 +102,7 @@ def clean(files: dict[str, bytes], mapping: dict[str, str] | None = None) -> dic
         known=splits.classes,
         mapping=mapping or {},
         named_by="evaluate.external.web.classes",
-        trained_on=fingerprint_training_images(paths.MANIFEST, paths.IMAGES, splits=splits),
+        trained_on=read_training_images(paths.MANIFEST, paths.FINGERPRINTS, splits=splits),
         manifest=WEB.manifest,
         images=WEB.images,
         scratch=paths.EXTERNAL_SCRATCH,

@@ -4,11 +4,13 @@ Run with `pytest tests/data/test_known_archives.py`.
 """
 
 import dataclasses
+import hashlib
+from pathlib import Path
 
 import pytest
 
 from conftest import load_source
-from thaw.data.known_archives import KNOWN_ARCHIVES, require_known_counts
+from thaw.data.known_archives import KNOWN_ARCHIVES, hash_if_known, require_known_counts
 from thaw.data.manifest import Reason, Row
 from thaw.errors import DataError
 from thaw.params import Cifar10Source, MicrosoftSource
@@ -43,6 +45,16 @@ def test_the_hashes_are_those_that_are_downloaded() -> None:
     microsoft, cifar10 = load_source(MicrosoftSource).microsoft, load_source(Cifar10Source).cifar10
     assert set(KNOWN_ARCHIVES) == {microsoft.sha256, cifar10.sha256}
     assert microsoft.sha256 == MICROSOFT
+    assert {known.bytes for known in KNOWN_ARCHIVES.values()} == {microsoft.bytes, cifar10.bytes}
+
+
+def test_an_archive_of_another_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"this")
+    assert hash_if_known(archive) == ""
+    known = dataclasses.replace(KNOWN_ARCHIVES[MICROSOFT], bytes=4)
+    monkeypatch.setitem(KNOWN_ARCHIVES, MICROSOFT, known)
+    assert hash_if_known(archive) == hashlib.sha256(b"this").hexdigest()
 
 
 def test_the_known_archive_passes_whatever_else_was_dropped() -> None:

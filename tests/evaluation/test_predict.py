@@ -18,7 +18,7 @@ from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.data.clean import clean_images
 from thaw.data.decode import encode
-from thaw.data.external import clean_external, fingerprint_training_images
+from thaw.data.external import clean_external, read_training_images
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, write_splits
 from thaw.data.stored_image import StoredImage
@@ -30,6 +30,7 @@ from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
 from thaw.evaluation.predict import predict_files, predict_images, read_as_stored
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import undo_temperature
+from thaw.ingest.unpack import Unpacked
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card, write_model_card
 from thaw.params import FLOAT32, AnyPhase, CleanParams, Params, Phase, SolvedPhase
@@ -74,7 +75,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(32):
         label, suffix = ("Cat", "Dog")[number % 2], ("png", "jpg")[number // 2 % 2]
         save_image(SOURCES / label / f"{number:02}.{suffix}", label=label, number=number)
-    clean_images(SOURCES, params=CLEAN, manifest=paths.MANIFEST, images=paths.IMAGES, dropped=paths.DROPPED)
+    clean_images(
+        Unpacked(folder=SOURCES, name="sources"),
+        params=CLEAN,
+        manifest=paths.MANIFEST,
+        images=paths.IMAGES,
+        dropped=paths.DROPPED,
+        fingerprints=paths.FINGERPRINTS,
+    )
     with ImageZip(paths.IMAGES) as images:
         kept = images.paths
     rows = [
@@ -284,7 +292,7 @@ def test_a_cell_is_evaluated_on_an_external_set_as_predict_says(tmp_path: Path, 
         known=splits.classes,
         mapping={},
         named_by="evaluate.external.web.classes",
-        trained_on=fingerprint_training_images(paths.MANIFEST, paths.IMAGES, splits=splits),
+        trained_on=read_training_images(paths.MANIFEST, paths.FINGERPRINTS, splits=splits),
         manifest=web.manifest,
         images=web.images,
         scratch=paths.EXTERNAL_SCRATCH,

@@ -125,7 +125,7 @@ def test_harmless_oddities_are_fine(tmp_path: Path, make: Maker) -> None:
 def unpack_odd(tmp_path: Path, content: bytes) -> tuple[dict[str, bytes], list[tuple[str, str, str]]]:
     """The files, and name, path and reason of each odd entry."""
     (tmp_path / "archive").write_bytes(content)
-    odd = unpack_archive(tmp_path / "archive", tmp_path / "out" / "images", limits=LIMITS)
+    odd = unpack_archive(tmp_path / "archive", tmp_path / "out" / "images", limits=LIMITS).odd
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "out"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["images"]
     return read_folder(tmp_path / "out" / "images"), [(entry.name, entry.path, entry.why) for entry in odd]
@@ -325,7 +325,7 @@ def test_a_folder_is_read_as_an_archive_is(tmp_path: Path) -> None:
     (folder / "PetImages/loop").symlink_to(folder)
     (folder / "PetImages/gone.jpg").symlink_to(tmp_path / "gone")
     os.mkfifo(folder / "pipe")
-    odd = unpack_archive(folder, tmp_path / "out", limits=LIMITS)
+    odd = unpack_archive(folder, tmp_path / "out", limits=LIMITS).odd
     assert read_folder(tmp_path / "out") == FILES | {"PetImages/Cat/link.jpg": NOISE}
     assert [(entry.name, entry.why) for entry in odd] == [
         ("pipe", "a special file, not a file"),

@@ -6,30 +6,44 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thaw.compute.cores import Item, Result, count_cores, map_ahead
 from thaw.data.decode import Fault, Pixels, UndecodableError, decode_image
-from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
+from thaw.data.duplicates import THUMBNAIL_SIDE_PX, Fingerprints, find_groups, fingerprint
+from thaw.data.fingerprints import write_fingerprints
 from thaw.data.image_zip import encode_for_storage, write_images
 from thaw.data.known_archives import require_known_counts
 from thaw.data.labels_csv import LabelTable, read_label_tables
 from thaw.data.layouts import Place, is_system_file, read_layout
 from thaw.data.manifest import ONE_COLOUR, Reason, Row, list_dropped, note_name, write_manifest
 from thaw.errors import DataError
-from thaw.ingest.checksums import list_files, read_file
+from thaw.ingest.checksums import ChangedFolderError, list_known_files
+from thaw.ingest.folder_files import read_file
 from thaw.ingest.odd_entries import OddEntry
+from thaw.ingest.unpack import Unpacked
 from thaw.params import AS_FOUND, CleanParams, LayoutParams
 from thaw.utils.atomic import new_file
 from thaw.utils.progress import progress
 
 AHEAD_PER_THREAD = 4
-Relabel = Callable[[list[Row], NDArray[np.uint64], NDArray[np.uint8]], list[Row]]
-"""Labelled rows, and hashes and thumbnails of their images, before these are compared -> what becomes of the rows."""
+Relabel = Callable[[list[Row], Fingerprints], list[Row]]
+"""Labelled rows, and the fingerprints of their images, before these are compared -> what becomes of the rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What became of each file."""
+
+    rows: list[Row]
+    """Of the manifest: those of N files, sorted by path, and then those of the entries that were refused."""
+    ends: list[int]
+    """For each file where its image ends in the spool."""
+    fingerprints: Fingerprints
+    """Of N files; zeros where there is no image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,20 +59,19 @@ class _Inspection:
 
 
 def clean_images(
-    folder: Path,
+    files: Unpacked,
     *,
     params: CleanParams,
     manifest: Path,
     images: Path,
     dropped: Path,
+    fingerprints: Path | None = None,
     archive_sha256: str = "",
     layout: LayoutParams = AS_FOUND,
-    odd: Sequence[OddEntry] = (),
-    name: str | None = None,
 ) -> None:
-    """Decode every file under `folder`.
+    """Decode all `files`.
 
-    Writes the manifest, `images` with the images to keep, and `dropped`.
+    Writes the manifest, `images` with the images to keep, `dropped`, and `fingerprints` if that is not None.
 
     Which class a file belongs to, `thaw.data.layouts` says. images.zip holds upright RGB images with a short side of
     at most `params.side_px`, under their paths in the manifest, sorted, stored without compression, and the same byte
@@ -66,57 +79,56 @@ def clean_images(
     need not shrink, and all else as JPEG of quality 95 without chroma subsampling. dropped.zip holds, in the same form,
     the images that decode but are dropped (too small, say, or under two labels), so that people can look at them.
 
-    `archive_sha256` is the hash of the archive that the folder came from: if something is known of that archive, it
-    must be found. Empty: nothing is known. `layout` overrules what is found of the layout; `odd` are the entries that
-    were not unpacked as they stand in the archive, which messages call `name`.
+    `archive_sha256` is the hash of the archive that the files came from: if something is known of that archive, it
+    must be found. Empty: nothing is known. `layout` overrules what is found of the layout.
 
     Raises:
+        ChangedFolderError: a file is not what is known of it. Nothing is written then.
         DataError: the layout can be read in two ways, fewer than two classes would be left, a file cannot be read, or
             a known archive holds what it should not. Nothing is written then.
     """
-    name = name or str(folder)
     images.parent.mkdir(parents=True, exist_ok=True)
     # Which images are kept is known once all are compared; until then they wait in a file without a name.
     with tempfile.TemporaryFile(dir=images.parent) as spool:
-        rows, ends = judge_files(folder, params=params, layout=layout, odd=odd, name=name, spool=spool)
-        require_two_classes(rows, name)
-        require_known_counts(rows, archive_sha256=archive_sha256)
+        judged = judge_files(files, params=params, layout=layout, spool=spool)
+        require_two_classes(judged.rows, files.name)
+        require_known_counts(judged.rows, archive_sha256=archive_sha256)
         with new_file(dropped) as temporary:
-            write_images(temporary, stored_images(rows, kept=False, spool=spool, ends=ends))
+            write_images(temporary, stored_images(judged, kept=False, spool=spool))
         with new_file(images) as temporary:
-            write_images(temporary, stored_images(rows, kept=True, spool=spool, ends=ends))
-        write_manifest(manifest, rows)
+            write_images(temporary, stored_images(judged, kept=True, spool=spool))
+        if fingerprints is not None:
+            kept = [i for i, row in enumerate(judged.rows) if row.kept]
+            write_fingerprints(fingerprints, [judged.rows[i].path for i in kept], judged.fingerprints.select(kept))
+        write_manifest(manifest, judged.rows)
 
 
 def judge_files(
-    folder: Path,
+    files: Unpacked,
     *,
     params: CleanParams,
     layout: LayoutParams,
-    odd: Sequence[OddEntry],
-    name: str,
     spool: IO[bytes] | None,
     relabel: Relabel = lambda rows, *_: rows,
-) -> tuple[list[Row], list[int]]:
-    """Say of each file under `folder` what it is, and whether it is kept.
+) -> Judged:
+    """Say of each file what it is, and whether it is kept.
 
     Writes the images in their stored form to `spool`, one after the other, unless it is None. `relabel` may change
     labels and drop images before duplicates are looked for.
 
-    Returns:
-        The manifest's rows: those of the files, sorted by path, and then those of the entries that were refused; and
-        for each of the former where its image ends in the spool.
-
     Raises:
+        ChangedFolderError: a file is not what is known of it.
         DataError: the layout can be read in two ways, or a file cannot be read.
     """
-    paths = list_files(folder)
+    paths = list_known_files(files)
+    tables = read_label_tables(files.folder, paths, beside=layout.table)
+    _require_one_reading(files, paths, layout=layout, tables=tables, params=params)
     rows: list[Row] = []
     ends: list[int] = []
     hashes = np.zeros(len(paths), dtype=np.uint64)
     thumbnails = np.zeros((len(paths), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), dtype=np.uint8)
     with progress("clean", total=len(paths), unit="files") as bar:
-        looks = map_in_threads(lambda path: _inspect(folder, path, params, store=spool is not None), paths)
+        looks = map_in_threads(lambda path: _inspect(files, path, params, store=spool is not None), paths)
         for i, seen in enumerate(looks):
             rows.append(seen.row)
             if spool is not None:
@@ -126,12 +138,40 @@ def judge_files(
             if seen.thumbnail is not None:
                 thumbnails[i] = seen.thumbnail
             bar.update()
-    rows = _label_rows(rows, layout=layout, tables=read_label_tables(folder, paths, beside=layout.table), name=name)
-    rows = relabel(rows, hashes, thumbnails)
-    rows = _group_duplicates(
-        rows, hashes=hashes, thumbnails=thumbnails, max_hamming_distance=params.max_hamming_distance
-    )
-    return _add_odd_entries(rows, odd), ends
+    fingerprints = Fingerprints(hashes=hashes, thumbnails=thumbnails)
+    rows = _label_rows(rows, layout=layout, tables=tables, name=files.name)
+    rows = relabel(rows, fingerprints)
+    rows = _group_duplicates(rows, fingerprints, max_hamming_distance=params.max_hamming_distance)
+    return Judged(rows=_add_odd_entries(rows, files.odd), ends=ends, fingerprints=fingerprints)
+
+
+def _require_one_reading(
+    files: Unpacked, paths: Sequence[str], *, layout: LayoutParams, tables: Sequence[LabelTable], params: CleanParams
+) -> None:
+    """Raise DataError if the layout can be read in two ways, before all is decoded: that may take long.
+
+    Where one file of a folder is an image, all others there with its suffix are taken for images, too.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for path in paths:
+        if not is_system_file(path):
+            folder, _, name = path.rpartition("/")
+            alike.setdefault((folder, PurePosixPath(name).suffix.lower()), []).append(path)
+    sound = {
+        path
+        for group in alike.values()
+        if any(_decodes(files.folder / path, params) for path in group)
+        for path in group
+    }
+    read_layout(paths, images=sound, kind=layout.layout, classes=layout.classes, tables=tables, name=files.name)
+
+
+def _decodes(path: Path, params: CleanParams) -> bool:
+    try:
+        decode_image(read_file(path), max_pixels=params.max_pixels)
+    except UndecodableError:
+        return False
+    return True
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -144,16 +184,13 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
         yield from map_ahead(pool, function, items, ahead=threads * AHEAD_PER_THREAD)
 
 
-def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _Inspection:
+def _inspect(files: Unpacked, path: str, params: CleanParams, *, store: bool) -> _Inspection:
     """Read, decode and measure one file; encode it for images.zip if it is to be stored."""
-    data = read_file(folder / path)
-    row = Row(
-        path=path,
-        label="",
-        bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        kept=False,
-    )
+    data = read_file(files.folder / path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if files.sha256 is not None and files.sha256[path] != sha256:
+        raise ChangedFolderError(files.folder)
+    row = Row(path=path, label="", bytes=len(data), sha256=sha256, kept=False)
     if is_system_file(path):
         return _Inspection(row=dataclasses.replace(row, reason=Reason.SYSTEM_FILE))
     try:
@@ -162,6 +199,9 @@ def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _I
         note = error.detail if error.fault is Fault.UNSUPPORTED else ""
         return _Inspection(row=dataclasses.replace(row, reason=Reason(error.fault), note=note))
     too_small = min(decoded.width_px, decoded.height_px) < params.min_side_px
+    # Of the whole image: what is a duplicate must not depend on how images are stored.
+    perceptual_hash, thumbnail = fingerprint(decoded.pixels)
+    notes = [*decoded.notes, *([ONE_COLOUR] if _is_of_one_colour(decoded.pixels, thumbnail) else [])]
     row = dataclasses.replace(
         row,
         width_px=decoded.width_px,
@@ -173,11 +213,8 @@ def _inspect(folder: Path, path: str, params: CleanParams, *, store: bool) -> _I
         pixels_sha256=_hash_pixels(decoded.pixels),
         kept=not too_small,
         reason=Reason.TOO_SMALL if too_small else "",
+        note="; ".join(notes),
     )
-    # Of the whole image: what is a duplicate must not depend on how images are stored.
-    perceptual_hash, thumbnail = fingerprint(decoded.pixels)
-    notes = [*decoded.notes, *([ONE_COLOUR] if _is_of_one_colour(decoded.pixels, thumbnail) else [])]
-    row = dataclasses.replace(row, note="; ".join(notes))
     return _Inspection(
         row=row,
         stored=encode_for_storage(decoded, data, side_px=params.side_px) if store else b"",
@@ -244,17 +281,14 @@ def _add_odd_entries(rows: list[Row], odd: Sequence[OddEntry]) -> list[Row]:
     return [by_path[path] for path in [*(row.path for row in rows), *refused]]
 
 
-def _group_duplicates(
-    rows: list[Row], *, hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], max_hamming_distance: int
-) -> list[Row]:
+def _group_duplicates(rows: list[Row], fingerprints: Fingerprints, *, max_hamming_distance: int) -> list[Row]:
     """Fill in the duplicate columns of the kept rows, and drop the groups that have more than one label."""
     kept = [i for i, row in enumerate(rows) if row.kept]
     if not kept:
         return rows
     first = find_groups(
         [rows[i].pixels_sha256 for i in kept],
-        hashes=hashes[kept],
-        thumbnails=thumbnails[kept],
+        fingerprints.select(kept),
         max_hamming_distance=max_hamming_distance,
     )
     groups: dict[int, list[int]] = {}
@@ -288,7 +322,11 @@ def require_two_classes(rows: Sequence[Row], name: str) -> None:
     """Raise DataError unless images of two classes or more are kept; it says what became of the others."""
     classes = sorted({row.label for row in rows if row.kept})
     dropped = list_dropped(rows) or "no file"
-    remedy = "say in data.layout and data.labels where the labels are, or give one folder of images a class"
+    conflicts = sum(row.reason == Reason.LABEL_CONFLICT for row in rows)
+    if conflicts and 2 * conflicts >= len(rows):
+        remedy = "leave each image in one class alone"
+    else:
+        remedy = "say in data.layout and data.labels where the labels are, or give one folder of images a class"
     if not classes:
         raise DataError(f"{name} leaves no sound image with a class (dropped: {dropped}): {remedy}")
     if len(classes) == 1:
@@ -298,9 +336,9 @@ def require_two_classes(rows: Sequence[Row], name: str) -> None:
         )
 
 
-def stored_images(rows: list[Row], *, kept: bool, spool: IO[bytes], ends: list[int]) -> Iterator[tuple[str, bytes]]:
-    """The images that are kept, or the others, by path; row i's bytes in the spool end at `ends[i]`."""
-    for row, start, end in zip(rows, [0, *ends], ends, strict=False):
+def stored_images(judged: Judged, *, kept: bool, spool: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """The images that are kept, or the others, by path."""
+    for row, start, end in zip(judged.rows, [0, *judged.ends], judged.ends, strict=False):
         if row.kept == kept and end > start:
             spool.seek(start)
             yield row.path, spool.read(end - start)

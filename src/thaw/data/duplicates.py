@@ -9,7 +9,10 @@ tests/data/test_duplicates.py). Mirrored copies are not found.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,28 @@ MIN_CORRELATION = 0.92
 MIN_CONTRAST = 4.0
 """Standard deviation of the thumbnail, in grey levels of 256. Below it an image has nothing that could be compared."""
 BLOCK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprints:
+    """What `fingerprint` makes of N images."""
+
+    hashes: NDArray[np.uint64]
+    """Shape (N,)."""
+    thumbnails: NDArray[np.uint8]
+    """Shape (N, 16, 16)."""
+
+    def select(self, indices: Sequence[int] | NDArray[np.intp]) -> Self:
+        """Those of some of the images."""
+        return replace(self, hashes=self.hashes[indices], thumbnails=self.thumbnails[indices])
+
+    def __add__(self, other: Self) -> Self:
+        """Those of these images, and then of others."""
+        return replace(
+            self,
+            hashes=np.concatenate([self.hashes, other.hashes]),
+            thumbnails=np.concatenate([self.thumbnails, other.thumbnails]),
+        )
 
 
 def fingerprint(pixels: Pixels) -> tuple[int, NDArray[np.uint8]]:
@@ -60,16 +85,37 @@ def _shrink_to_grey(pixels: Pixels) -> NDArray[np.uint8]:
     if min(height, width) < HASH_INPUT_SIDE_PX:
         image = Image.fromarray(pixels).convert("L")
         return np.asarray(image.resize((HASH_INPUT_SIDE_PX, HASH_INPUT_SIDE_PX), Image.Resampling.BOX))
-    tops, lefts = _find_box_edges(height), _find_box_edges(width)
+    boxes = _divide_into_boxes(height, width)
     flat = pixels.reshape(height, width * 3)
     # 257 rows of 255 are the most that 16 bits hold; adding up so is twice as fast.
     dtype = np.uint16 if height <= 256 * HASH_INPUT_SIDE_PX else np.uint32
     rows = np.empty((HASH_INPUT_SIDE_PX, width * 3), dtype=dtype)
-    for row, (top, bottom) in zip(rows, pairwise(tops), strict=True):
+    for row, (top, bottom) in zip(rows, boxes.rows, strict=True):
         np.add.reduce(flat[top:bottom], axis=0, dtype=dtype, out=row)
     grey = rows.reshape(HASH_INPUT_SIDE_PX, width, 3) @ LUMA  # (32, W)
-    sums = np.add.reduceat(grey, lefts[:-1], axis=1)  # (32, 32)
-    return np.rint(sums / np.outer(np.diff(tops), np.diff(lefts))).astype(np.uint8)
+    sums = np.add.reduceat(grey, boxes.lefts, axis=1)  # (32, 32)
+    return np.rint(sums / boxes.areas).astype(np.uint8)
+
+
+class _Boxes(NamedTuple):
+    """32 x 32 boxes that an image is divided into."""
+
+    rows: tuple[tuple[int, int], ...]
+    """Where each row of boxes begins and ends."""
+    lefts: NDArray[np.intp]
+    """Shape (32,): where each column of boxes begins."""
+    areas: NDArray[np.int64]
+    """Shape (32, 32): how many pixels each box has."""
+
+
+@lru_cache(maxsize=1024)
+def _divide_into_boxes(height: int, width: int) -> _Boxes:
+    tops, lefts = _find_box_edges(height), _find_box_edges(width)
+    return _Boxes(
+        rows=tuple(pairwise(tops)),
+        lefts=np.array(lefts[:-1], dtype=np.intp),
+        areas=np.outer(np.diff(tops), np.diff(lefts)),
+    )
 
 
 def _find_box_edges(length: int) -> list[int]:
@@ -78,11 +124,7 @@ def _find_box_edges(length: int) -> list[int]:
 
 
 def find_groups(
-    pixels_sha256: Sequence[str],
-    *,
-    hashes: NDArray[np.uint64],
-    thumbnails: NDArray[np.uint8],
-    max_hamming_distance: int,
+    pixels_sha256: Sequence[str], fingerprints: Fingerprints, *, max_hamming_distance: int
 ) -> NDArray[np.intp]:
     """Find the groups of images that are duplicates of one another.
 
@@ -93,8 +135,7 @@ def find_groups(
 
     Args:
         pixels_sha256: N hashes of the pixels.
-        hashes: shape (N,), from `fingerprint`.
-        thumbnails: shape (N, 16, 16), from `fingerprint`.
+        fingerprints: of the same N images.
         max_hamming_distance: at most so many bits differ.
 
     Returns:
@@ -104,18 +145,19 @@ def find_groups(
     groups = np.array([first_of.setdefault(sha256, i) for i, sha256 in enumerate(pixels_sha256)], dtype=np.intp)
     # One of each is enough to compare.
     distinct = np.unique(groups)
-    for left, right in _near_pairs(hashes[distinct], thumbnails[distinct], max_hamming_distance=max_hamming_distance):
+    for left, right in _near_pairs(fingerprints.select(distinct), max_hamming_distance=max_hamming_distance):
         groups = _join(groups, distinct[left], distinct[right])
     return groups
 
 
 def _near_pairs(
-    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], *, max_hamming_distance: int
+    fingerprints: Fingerprints, *, max_hamming_distance: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Yield the near duplicates as pairs of arrays of indices, a block of rows at a time so that memory stays flat."""
+    thumbnails = fingerprints.thumbnails
     contrasts = np.array([thumbnail.std() for thumbnail in thumbnails])
     comparable = np.flatnonzero(contrasts >= MIN_CONTRAST)  # (C,)
-    hashes = hashes[comparable]
+    hashes = fingerprints.hashes[comparable]
     for start in range(0, len(comparable), BLOCK):
         block = comparable[start : start + BLOCK]  # (B,)
         close = (

@@ -5,20 +5,18 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from thaw.data.clean import judge_files, map_in_threads, stored_images
-from thaw.data.duplicates import THUMBNAIL_SIDE_PX, find_groups, fingerprint
-from thaw.data.image_zip import ImageZip, write_images
+from thaw.data.clean import judge_files, stored_images
+from thaw.data.duplicates import Fingerprints, find_groups
+from thaw.data.fingerprints import read_fingerprints
+from thaw.data.image_zip import write_images
+from thaw.data.layouts import fold_name
 from thaw.data.manifest import Reason, Row, read_manifest, write_manifest
 from thaw.data.splits_csv import SplitTable
 from thaw.errors import DataError
 from thaw.ingest.unpack import unpack_archive
 from thaw.params import AS_FOUND, CleanParams, UnzipParams
 from thaw.utils.atomic import new_file
-from thaw.utils.progress import progress
-from thaw.utils.words import enumerate_words, fold_case
+from thaw.utils.words import enumerate_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +26,7 @@ class TrainingImages:
     pixels_sha256: tuple[str, ...]
     """Of N images."""
 
-    hashes: NDArray[np.uint64]
-    """Shape (N,), from `fingerprint`."""
-
-    thumbnails: NDArray[np.uint8]
-    """Shape (N, 16, 16), likewise."""
+    fingerprints: Fingerprints
 
 
 def match_classes(
@@ -40,8 +34,8 @@ def match_classes(
 ) -> dict[str, str]:
     """Class of an archive -> the class of the models that it is.
 
-    Names are equal if they differ only in upper and lower case, in spaces around them, or in their Unicode form; where
-    the models have two such classes, only the very name counts.
+    Names are equal if they differ only in upper and lower case, in spaces around or between their words, or in their
+    Unicode form; where the models have two such classes, only the very name counts.
 
     Args:
         found: the classes of the archive.
@@ -54,17 +48,17 @@ def match_classes(
         DataError: a class is none of the models', or `mapping` names one that the archive does not have.
     """
     labels = sorted(set(found))
-    folded = {_fold(name): name for name in labels}
+    folded = {fold_name(name): name for name in labels}
     for name in mapping:
-        if _fold(name) not in folded:
+        if fold_name(name) not in folded:
             raise DataError(
                 f"{named_by} names the class {name!r}, which {archive} does not have ({', '.join(labels)}): correct it"
             )
-    meant = {_fold(name): target for name, target in mapping.items()}
+    meant = {fold_name(name): target for name, target in mapping.items()}
     classes = {}
     for label in labels:
-        target = meant.get(_fold(label), label)
-        near = [name for name in known if _fold(name) == _fold(target)]
+        target = meant.get(fold_name(label), label)
+        near = [name for name in known if fold_name(name) == fold_name(target)]
         match = target if target in known else near[0] if len(near) == 1 else None
         if match is None:
             called = repr(label) if target == label else f"{label!r}, by {named_by} {target!r}"
@@ -76,30 +70,22 @@ def match_classes(
     return classes
 
 
-def _fold(name: str) -> str:
-    return fold_case(name.strip())
-
-
-def fingerprint_training_images(manifest: Path, images: Path, *, splits: SplitTable) -> TrainingImages:
-    """What `clean_external` compares with: all images of train and val, as images.zip holds them.
+def read_training_images(manifest: Path, fingerprints: Path, *, splits: SplitTable) -> TrainingImages:
+    """What `clean_external` compares with: all images of train and val, as cleaning saw them.
 
     Raises:
         DataError: a file that a stage wrote is missing, or does not fit the others.
     """
     trained_on = [path for path, split in zip(splits.paths, splits.splits, strict=True) if split != "test"]
     sha256_of = {row.path: row.pixels_sha256 for row in read_manifest(manifest)}
-    missing = [path for path in trained_on if path not in sha256_of]
+    images, seen = read_fingerprints(fingerprints)
+    row = {path: number for number, path in enumerate(images)}
+    missing = [path for path in trained_on if path not in sha256_of or path not in row]
     if missing:
         raise DataError(f"{manifest} has no image {missing[0]!r}, but data/splits.csv has; run `dvc repro`")
-    hashes = np.zeros(len(trained_on), dtype=np.uint64)
-    thumbnails = np.zeros((len(trained_on), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), dtype=np.uint8)
-    with ImageZip(images) as archive, progress("compare", total=len(trained_on), unit="images") as bar:
-        seen = map_in_threads(lambda path: fingerprint(archive.read_image(path).pixels()), trained_on)
-        for i, (perceptual_hash, thumbnail) in enumerate(seen):
-            hashes[i], thumbnails[i] = perceptual_hash, thumbnail
-            bar.update()
     return TrainingImages(
-        pixels_sha256=tuple(sha256_of[path] for path in trained_on), hashes=hashes, thumbnails=thumbnails
+        pixels_sha256=tuple(sha256_of[path] for path in trained_on),
+        fingerprints=seen.select([row[path] for path in trained_on]),
     )
 
 
@@ -139,12 +125,12 @@ def clean_external(
     """
     scratch.mkdir(parents=True, exist_ok=True)
 
-    def relabel(rows: list[Row], hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> list[Row]:
+    def relabel(rows: list[Row], fingerprints: Fingerprints) -> list[Row]:
         labels = {row.label for row in rows if row.kept}
         classes = match_classes(labels, known=known, mapping=mapping, archive=archive, named_by=named_by)
         renamed = [dataclasses.replace(row, label=classes.get(row.label, row.label)) for row in rows]
         copies = _find_copies(
-            renamed, hashes, thumbnails, trained_on=trained_on, max_hamming_distance=clean.max_hamming_distance
+            renamed, fingerprints, trained_on=trained_on, max_hamming_distance=clean.max_hamming_distance
         )
         return [
             dataclasses.replace(row, kept=False, reason=Reason.TRAINED_ON) if i in copies else row
@@ -152,32 +138,23 @@ def clean_external(
         ]
 
     with tempfile.TemporaryDirectory(dir=scratch) as name, tempfile.TemporaryFile(dir=scratch) as spool:
-        folder = Path(name) / "images"
-        odd = unpack_archive(archive, folder, limits=unzip)
-        rows, ends = judge_files(
-            folder, params=clean, layout=AS_FOUND, odd=odd, name=str(archive), spool=spool, relabel=relabel
-        )
-        _require_two_classes(rows, archive)
+        files = unpack_archive(archive, Path(name) / "images", limits=unzip)
+        judged = judge_files(files, params=clean, layout=AS_FOUND, spool=spool, relabel=relabel)
+        _require_two_classes(judged.rows, archive)
         with new_file(images) as temporary:
-            write_images(temporary, stored_images(rows, kept=True, spool=spool, ends=ends))
-        write_manifest(manifest, rows)
+            write_images(temporary, stored_images(judged, kept=True, spool=spool))
+        write_manifest(manifest, judged.rows)
 
 
 def _find_copies(
-    rows: list[Row],
-    hashes: NDArray[np.uint64],
-    thumbnails: NDArray[np.uint8],
-    *,
-    trained_on: TrainingImages,
-    max_hamming_distance: int,
+    rows: list[Row], fingerprints: Fingerprints, *, trained_on: TrainingImages, max_hamming_distance: int
 ) -> set[int]:
     """Which of the kept rows are duplicates of a training image, also by way of a third image."""
     kept = [i for i, row in enumerate(rows) if row.kept]
     count = len(trained_on.pixels_sha256)
     first = find_groups(
         [*trained_on.pixels_sha256, *(rows[i].pixels_sha256 for i in kept)],
-        hashes=np.concatenate([trained_on.hashes, hashes[kept]]),
-        thumbnails=np.concatenate([trained_on.thumbnails, thumbnails[kept]]),
+        trained_on.fingerprints + fingerprints.select(kept),
         max_hamming_distance=max_hamming_distance,
     )
     # A group is called by its first member, and training images come first.

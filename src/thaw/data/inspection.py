@@ -12,6 +12,7 @@ from thaw.errors import DataError
 from thaw.ingest.unpack import unpack_archive
 from thaw.params import CleanParams, LayoutParams, UnzipParams
 from thaw.utils.records import Record
+from thaw.utils.words import count
 
 EXAMPLES = 3
 
@@ -82,10 +83,9 @@ def inspect_images(path: Path, *, unzip: UnzipParams, clean: CleanParams, layout
         DataError: the archive endangers the whole (see `unpack_archive`), or its layout can be read in two ways.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "images")
-        odd = unpack_archive(path, folder, limits=unzip, name=str(path))
-        rows, _ = judge_files(folder, params=clean, layout=layout, odd=odd, name=str(path), spool=None)
-    return summarise_rows(rows, path=path)
+        files = unpack_archive(path, Path(scratch, "images"), limits=unzip)
+        judged = judge_files(files, params=clean, layout=layout, spool=None)
+    return summarise_rows(judged.rows, path=path)
 
 
 def summarise_rows(rows: Sequence[Row], *, path: Path) -> Inspection:
@@ -146,9 +146,10 @@ def _lines(found: Inspection) -> Iterator[str]:
         yield from _align([("dropped", "files", "for instance"), *rows])
     yield ""
     if found.kept:
-        formats = ", ".join(f"{name} {count:,}" for name, count in found.formats.items())
+        formats = ", ".join(f"{name} {images:,}" for name, images in found.formats.items())
         yield f"formats: {formats}; short side {found.short_side_px[0]:,} to {found.short_side_px[1]:,} px"
-    yield f"copies: {found.groups_of_copies:,} groups ({found.copies_exact:,} images exact, {found.copies_near:,} near)"
+    groups = count(found.groups_of_copies, "group")
+    yield f"copies: {groups} ({count(found.copies_exact, 'image')} exact, {found.copies_near:,} near)"
     yield f"damaged, but kept: {found.damaged_but_kept:,}; {ONE_COLOUR}, but kept: {found.one_colour:,}"
     for group in found.label_conflicts[:EXAMPLES]:
         yield f"one image, several labels: {', '.join(group)}"

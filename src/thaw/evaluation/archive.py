@@ -56,15 +56,12 @@ def evaluate_on_archive(
     storage = _agree_on_storage(models)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        odd = unpack_archive(archive, scratch / "images", limits=unzip)
         clean_images(
-            scratch / "images",
+            unpack_archive(archive, scratch / "images", limits=unzip),
             params=clean.model_copy(update=storage.model_dump()),
             manifest=scratch / "manifest.csv",
             images=scratch / "images.zip",
             dropped=scratch / "dropped.zip",
-            odd=odd,
-            name=str(archive),
         )
         rows = read_kept(scratch / "manifest.csv")
         found = {row.label for row in rows}

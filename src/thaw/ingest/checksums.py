@@ -1,66 +1,30 @@
 """images.sha256: which files the unzipped folder holds, each with its hash; the writer beside the reader.
 
 DVC looks at every file of a folder that it watches, twice a `dvc repro`: four seconds with 25,000 images, to find
-that there is nothing to do. It watches this list instead. The folder itself is scratch: before `clean` reads it, it
-is compared with the list, and unpacked again where it differs or is gone.
+that there is nothing to do. It watches this list instead. The folder itself is scratch: while `clean` reads it, it is
+compared with the list, and unpacked again where it differs or is gone.
 """
 
-import hashlib
-import os
-import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 from thaw.errors import DataError
-from thaw.ingest.unpack import unpack_archive
+from thaw.ingest.folder_files import list_files
+from thaw.ingest.unpack import Unpacked, unpack_archive
 from thaw.params import UnzipParams
 from thaw.utils.atomic import write_text
-from thaw.utils.progress import progress
-
-_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-"""What cannot go through a text file: line breaks, and the surrogates that Python makes of bytes that are not UTF-8."""
 
 
-def list_files(folder: Path) -> list[str]:
-    """All regular files under `folder`, as sorted posix paths relative to it.
+class ChangedFolderError(DataError):
+    """A folder does not hold what is known of it."""
 
-    Raises:
-        DataError: there is no such folder, a folder cannot be read, or a name cannot be written in a text file.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a directory: run the unzip stage")
-    found = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse) for name in names)
-    paths = sorted(path.relative_to(folder).as_posix() for path in found if path.is_file() and not path.is_symlink())
-    for path in paths:
-        if _UNSPEAKABLE.search(path):
-            raise DataError(
-                f"{folder} holds a file whose name has control characters or is not UTF-8, {path!a}: rename it"
-            )
-    return paths
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} changes while it is read: leave it alone, and run this again")
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file; DataError if they cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        _refuse(error)
-
-
-def hash_files(folder: Path) -> dict[str, str]:
-    """Path -> SHA-256 of each file under `folder`, sorted by path."""
-    paths = list_files(folder)
-    hashes = {}
-    with progress("hash", total=len(paths), unit="files") as bar:
-        for path in paths:
-            hashes[path] = hashlib.sha256(read_file(folder / path)).hexdigest()
-            bar.update()
-    return hashes
-
-
-def write_checksums(folder: Path, destination: Path) -> None:
-    """Write a line `SHA-256  path` a file, sorted by path, as `sha256sum` does (and `sha256sum --check` reads)."""
-    write_text(destination, "".join(f"{sha256}  {path}\n" for path, sha256 in hash_files(folder).items()))
+def write_checksums(destination: Path, sha256: Mapping[str, str]) -> None:
+    """Write a line `SHA-256  path` a file, as `sha256sum` does (and `sha256sum --check` reads)."""
+    write_text(destination, "".join(f"{digest}  {path}\n" for path, digest in sha256.items()))
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -73,26 +37,37 @@ def read_checksums(path: Path) -> dict[str, str]:
     return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
 
 
-def restore_folder(
-    folder: Path, *, archive: Path, checksums: Path, limits: UnzipParams, name: str | None = None
-) -> None:
-    """Make `folder` hold what `checksums` lists: unpack `archive` once more if it does not, or is gone.
-
-    So it was deleted, or is an earlier archive's, or this clone never had it: DVC brings back the list alone.
-    Messages call the archive `name`.
+def list_known_files(files: Unpacked) -> list[str]:
+    """The files of a folder, sorted.
 
     Raises:
-        DataError: see `unpack_archive`; or the archive does not hold what was listed.
+        ChangedFolderError: there are others than those that are known.
+        DataError: see `list_files`.
     """
-    expected = read_checksums(checksums)
-    if folder.is_dir() and hash_files(folder) == expected:
+    if files.sha256 is None:
+        return list_files(files.folder)
+    if not files.folder.is_dir() or list_files(files.folder) != list(files.sha256):
+        raise ChangedFolderError(files.folder)
+    return list(files.sha256)
+
+
+def read_or_restore(files: Unpacked, read: Callable[[Unpacked], None], *, archive: Path, limits: UnzipParams) -> None:
+    """Let `read` read a folder; where it finds another file than is known, unpack `archive` and let it begin again.
+
+    So the folder was deleted, or is an earlier archive's, or this clone never had it: DVC brings back the list alone.
+    `read` compares what it reads for itself, so that no file is read only to be compared.
+
+    Raises:
+        DataError: see `unpack_archive`, or what `read` raises; or the archive does not hold what is known.
+    """
+    try:
+        read(files)
+    except ChangedFolderError:
+        if unpack_archive(archive, files.folder, limits=limits, name=files.name).sha256 != files.sha256:
+            raise DataError(
+                f"{archive} does not unpack to what is listed of {files.folder}: check the disk, and run "
+                "`dvc repro --force unzip`"
+            ) from None
+    else:
         return
-    unpack_archive(archive, folder, limits=limits, name=name)
-    if hash_files(folder) != expected:
-        raise DataError(
-            f"{archive} does not unpack to what {checksums} says: check the disk, and run `dvc repro --force unzip`"
-        )
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+    read(files)

@@ -4,13 +4,17 @@ One odd entry costs one entry: what is no plain file, or has a name that leads e
 that cannot be written everywhere, or that is taken, gets another one. What endangers the whole refuses the whole.
 """
 
+import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from thaw.errors import DataError
 from thaw.ingest.archive_reader import Member, open_archive
 from thaw.ingest.cifar10 import convert_batches, holds_batches
+from thaw.ingest.folder_files import hash_files
 from thaw.ingest.odd_entries import OddEntry
 from thaw.params import UnzipParams
 from thaw.utils.atomic import new_folder, require_disk_space
@@ -24,7 +28,20 @@ _CONTROL_PICTURES = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
 """Control characters -> the characters that show them."""
 
 
-def unpack_archive(archive: Path, folder: Path, *, limits: UnzipParams, name: str | None = None) -> list[OddEntry]:
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """A folder of files, and what is known of it without reading it."""
+
+    folder: Path
+    name: str
+    """What messages call it: what the user knows it as."""
+    odd: Sequence[OddEntry] = ()
+    """What was refused, or unpacked under another name, in the order of the archive."""
+    sha256: Mapping[str, str] | None = None
+    """Path -> SHA-256 of all files, sorted by path, as they were written; None: nobody knows."""
+
+
+def unpack_archive(archive: Path, folder: Path, *, limits: UnzipParams, name: str | None = None) -> Unpacked:
     """Unpack a zip or a tar (told apart by content), or copy a folder, into `folder`: it appears whole or not at all.
 
     CIFAR-10's python archive becomes PNG files (see `thaw.ingest.cifar10`). Files get plain permissions and today's
@@ -36,25 +53,27 @@ def unpack_archive(archive: Path, folder: Path, *, limits: UnzipParams, name: st
         limits: how much may come out.
         name: what messages call the archive: what the user knows it as.
 
-    Returns:
-        What was refused, or unpacked under another name, in the order of the archive.
-
     Raises:
         DataError: the archive is damaged, encrypted, or larger than `limits`; or there is nothing in it to unpack, or
             only further archives. The message names the archive and the member.
     """
     name = name or str(archive)
     with new_folder(folder) as target:
-        odd = _unpack_members(archive, target, limits=limits, name=name)
+        odd, sha256 = _unpack_members(archive, target, limits=limits, name=name)
         if holds_batches(target):
             convert_batches(target)
-    return odd
+            sha256 = hash_files(target)
+    return Unpacked(folder=folder, name=name, odd=odd, sha256=dict(sorted(sha256.items())))
 
 
-def _unpack_members(archive: Path, target: Path, *, limits: UnzipParams, name: str) -> list[OddEntry]:
+def _unpack_members(
+    archive: Path, target: Path, *, limits: UnzipParams, name: str
+) -> tuple[list[OddEntry], dict[str, str]]:
+    """Write all files; return what is odd, and the SHA-256 of each path."""
     taken = _TakenNames()
     odd: list[OddEntry] = []
     files: list[str] = []
+    sha256: dict[str, str] = {}
     with open_archive(archive, name=name) as contents:
         room = min(limits.max_bytes, limits.max_ratio * contents.packed_bytes)
         require_disk_space(target, min(contents.stated_bytes, room))
@@ -72,24 +91,25 @@ def _unpack_members(archive: Path, target: Path, *, limits: UnzipParams, name: s
                 fault = _find_fault(member, path)
                 if fault:
                     odd.append(OddEntry(name=shown, path="", why=fault))
-                    room -= _write_member(name, member, None, room=room)
+                    room -= _write_member(name, member, None, room=room)[0]
                 else:
                     free = taken.claim(path)
                     if why := _explain_change(member.name, path, free):
                         odd.append(OddEntry(name=shown, path=free, why=why))
-                    room -= _write_member(name, member, target / free, room=room)
+                    size, sha256[free] = _write_member(name, member, target / free, room=room)
+                    room -= size
                     files.append(shown)
                 bar.update()
     _require_images(name, files, odd)
-    return odd
+    return odd, sha256
 
 
-def _write_member(archive: str, member: Member, path: Path | None, *, room: int) -> int:
-    """Write one file, or only read it where it is refused; return its size in bytes.
+def _write_member(archive: str, member: Member, path: Path | None, *, room: int) -> tuple[int, str]:
+    """Write one file, or only read it where it is refused; return its size in bytes and its SHA-256.
 
     They are counted as they come: what headers say is not believed.
     """
-    size = 0
+    size, digest = 0, hashlib.sha256()
     try:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +121,12 @@ def _write_member(archive: str, member: Member, path: Path | None, *, room: int)
                         f"the archive {archive} unpacks to more than unzip.max_bytes or unzip.max_ratio allow "
                         f"(at its member {member.name!r}); raise the limits if you trust it"
                     )
+                digest.update(chunk)
                 if file is not None:
                     file.write(chunk)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); make room for it, or allow it") from None
-    return size
+    return size, digest.hexdigest()
 
 
 def _readable(name: str) -> str:

@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import random
+import re
 import resource
 import signal
 import stat
@@ -223,6 +224,16 @@ def test_names_in_a_zip_come_out_as_they_were_meant(tmp_path: Path, raw: bytes, 
     files, odd = unpack_odd(tmp_path, zip_with_raw_names([(raw, extra)]))
     assert files == {name: b"1"}
     assert odd == []
+
+
+def test_a_name_that_is_flagged_as_utf8_and_is_not_costs_one_name(tmp_path: Path) -> None:
+    content = bytearray(zip_with_raw_names([(b"Cat/1.jpg", b""), (b"K\xe4tzchen/2.jpg", b""), (b"Dog/3.jpg", b"")]))
+    for header, flags_at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(header), bytes(content)):
+            content[found.start() + flags_at + 1] |= 0x08
+    files, odd = unpack_odd(tmp_path, bytes(content))
+    assert files == {"Cat/1.jpg": b"1", "K\u00e4tzchen/2.jpg": b"2", "Dog/3.jpg": b"3"}
+    assert odd == [("K\u00e4tzchen/2.jpg", "K\u00e4tzchen/2.jpg", "a name that is not UTF-8")]
 
 
 @both_kinds

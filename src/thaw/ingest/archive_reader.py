@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import stat
@@ -39,6 +40,10 @@ _UNREAD_STARTS = {
 }
 """What is recognised, and not read: the standard library has no reader for it."""
 _UTF8_FLAG = 0x800
+_FALSE_UTF8_FLAG = 0x4000
+"""Reserved in the format (PKWARE's APPNOTE, 4.4.4): our own mark on a name that is flagged UTF-8 and is not."""
+_DIRECTORY_ENTRY, _DIRECTORY_ENTRY_BYTES = b"PK\x01\x02", 46
+_LOCAL_HEADER, _LOCAL_HEADER_BYTES = b"PK\x03\x04", 30
 _UNICODE_PATH = 0x7075
 """The extra field of a zip that holds a name in UTF-8 (PKWARE's APPNOTE, 4.6.9)."""
 # What Python's readers raise on mutilated archives, found by fuzzing them.
@@ -132,9 +137,10 @@ def open_archive(path: Path, *, name: str | None = None, named_by: str | None = 
         size = sum(file.stat().st_size for file, what in files if what == "file")
         yield Contents(_folder_members(path, files), len(files), size, size)
     elif kind == "zip":
-        with path.open("rb") as file:
+        with _ZipFileReader(io.FileIO(path)) as file:
             with _blaming(name):
-                package = zipfile.ZipFile(file)
+                package = zipfile.ZipFile(cast("IO[bytes]", file))
+                file.directory_read = True
             infos = [info for info in package.infolist() if not _is_folder(info)]
             size = sum(info.file_size for info in infos)
             yield Contents(_zip_members(name, package), len(infos), path.stat().st_size, size)
@@ -182,6 +188,44 @@ def _blaming(archive: str, member: str | None = None) -> Iterator[None]:
         raise DataError(f"the archive {archive} is damaged or cut short{where} ({why}); fetch it again") from None
 
 
+class _ZipFileReader(io.BufferedReader):
+    """What `zipfile` reads from: it would refuse the whole archive for one name that is flagged UTF-8 and is not."""
+
+    directory_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if data.startswith(_DIRECTORY_ENTRY) and not self.directory_read:
+            return _flag_false_utf8(data)
+        if data.startswith(_LOCAL_HEADER) and size == len(data) == _LOCAL_HEADER_BYTES:
+            flags, name_bytes = struct.unpack_from("<6xH18xH", data)
+            name = super().read(name_bytes)
+            self.seek(-len(name), os.SEEK_CUR)
+            if flags & _UTF8_FLAG and not _is_utf8(name):
+                return data[:6] + struct.pack("<H", flags & ~_UTF8_FLAG) + data[8:]
+        return data
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _flag_false_utf8(directory: bytes) -> bytes:
+    """The central directory of a zip, in which names that are not UTF-8 carry _FALSE_UTF8_FLAG instead."""
+    changed, place = bytearray(directory), 0
+    while directory.startswith(_DIRECTORY_ENTRY, place) and place + _DIRECTORY_ENTRY_BYTES <= len(directory):
+        flags, name_bytes, extra_bytes, comment_bytes = struct.unpack_from("<8xH18xHHH", directory, place)
+        end = place + _DIRECTORY_ENTRY_BYTES + name_bytes
+        if flags & _UTF8_FLAG and not _is_utf8(directory[end - name_bytes : end]):
+            struct.pack_into("<H", changed, place + 8, flags & ~_UTF8_FLAG | _FALSE_UTF8_FLAG)
+        place = end + extra_bytes + comment_bytes
+    return bytes(changed)
+
+
 def _zip_members(archive: str, package: zipfile.ZipFile) -> Iterator[Member]:
     for info in package.infolist():
         name = _zip_name(info)
@@ -217,6 +261,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _UTF8_FLAG:
         return name
     raw = name.encode("cp437")
+    if info.flag_bits & _FALSE_UTF8_FLAG:
+        return raw.decode("utf-8", "surrogateescape")
     with suppress(struct.error, UnicodeDecodeError):
         extra = info.extra
         while len(extra) >= 4:

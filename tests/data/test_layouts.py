@@ -4,11 +4,13 @@ Run with `pytest tests/data/test_layouts.py`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from thaw.data.labels_csv import LabelTable, index_names, parse_labels
+from thaw.data.labels_csv import LabelTable, index_names, parse_labels, read_label_tables
 from thaw.data.layouts import Place, is_system_file, read_layout, split_word
 from thaw.data.manifest import Reason
 from thaw.errors import DataError
@@ -372,6 +374,31 @@ def test_a_table_names_its_own_folder() -> None:
         "train": "dog train",
         "test": "no label",
     }
+
+
+def test_tiny_imagenet_has_the_labels_of_val_in_a_table(tmp_path: Path) -> None:
+    paths = images("train/n01/images", "train/n02/images")
+    val = named("val/images/val_{}.JPEG", count=4)
+    test = named("test/images/test_{}.JPEG", count=3)
+    for path in [*paths, *val, *test]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    lines = [f"val_{number}.JPEG\tn0{number % 2 + 1}\t0\t32\t44\t62\n" for number in range(4)]
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines), encoding="utf-8")
+    tables = read_label_tables(tmp_path, [*paths, *val, *test, "val/val_annotations.txt"])
+    places = read_layout([*paths, *val, *test], images=[*paths, *val, *test], tables=tables)
+    assert {(places[path].label, places[path].split) for path in paths} == {("n01", "train"), ("n02", "train")}
+    assert [(places[path].label, places[path].split, places[path].label_source) for path in val] == [
+        (f"n0{number % 2 + 1}", "val", "val/val_annotations.txt") for number in range(4)
+    ]
+    assert {places[path].reason for path in test} == {Reason.NO_LABEL}
+    # A table of classes that no folder has says nothing about the images in none.
+    others = [replace(table, labels=tuple((path, "n03") for path, _ in table.labels)) for table in tables]
+    assert {
+        place.reason
+        for path, place in read_layout([*paths, *val], images=[*paths, *val], tables=others).items()
+        if path in val
+    } == {Reason.NO_LABEL}
 
 
 def test_folders_and_a_table_that_agree_are_one_reading_and_else_two() -> None:

@@ -11,6 +11,8 @@ from thaw.errors import DataError
 from thaw.utils.words import fold_case
 
 SUFFIXES = (".csv", ".tsv")
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny ImageNet's own table: tabs, no header, and behind file and class the four sides of a box."""
 MAX_BYTES = 100_000_000
 _FILE_COLUMNS = {
     "file", "filename", "filenames", "fname", "filepath", "path", "image", "imageid", "imagename", "imagefile",
@@ -71,8 +73,12 @@ def read_label_tables(folder: Path, paths: Sequence[str], *, beside: Path | None
     for path in paths:
         # A sample submission's labels are made up.
         candidate = path.lower().endswith(SUFFIXES) and "submission" not in path.lower()
-        if candidate and (folder / path).stat().st_size <= MAX_BYTES:
-            table = parse_labels(_decode((folder / path).read_bytes()), index, name=path)
+        annotations = PurePosixPath(path).name == ANNOTATIONS
+        if (candidate or annotations) and (folder / path).stat().st_size <= MAX_BYTES:
+            text = _decode((folder / path).read_bytes())
+            if annotations:
+                text = "\n".join("\t".join(line.split("\t")[:2]) for line in text.splitlines())
+            table = parse_labels(text, index, name=path)
             if table is not None:
                 found.append(table)
     return found

@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import PurePosixPath
 
@@ -185,7 +185,9 @@ def _choose_reading(
     found = [_read_split_folders(images, wanted=wanted, alone=True) or _read_named(images, wanted)] if wanted else []
     found = [reading for reading in found or _folder_readings(images) if reading.labels(images)]
     sure = [reading for reading in found if len(reading.classes(images)) > 1]
-    if by_table is not None and not (sure and all(_agree(one, by_table, images) for one in sure)):
+    if by_table is not None and sure and all(_agree(one, by_table, images) for one in sure):
+        sure = [_fill_in(one, by_table, images) for one in sure]
+    elif by_table is not None:
         sure.append(by_table)
     if not sure and (by_prefix := _read_prefixes(images, strict=True)) is not None:
         sure.append(by_prefix)
@@ -205,6 +207,15 @@ def _agree(one: _Reading, other: _Reading, images: Sequence[str]) -> bool:
     left, right = one.labels(images), other.labels(images)
     pairs = {(fold_name(left[path]), fold_name(right[path])) for path in left.keys() & right.keys()}
     return len(pairs) == len({pair[0] for pair in pairs}) == len({pair[1] for pair in pairs})
+
+
+def _fill_in(reading: _Reading, table: _Reading, images: Sequence[str]) -> _Reading:
+    """What folders say, and of images in none of them what a table of the same classes says: Tiny ImageNet's val/."""
+    if not set(map(fold_name, table.classes(images))) <= set(map(fold_name, reading.classes(images))):
+        return reading
+    return replace(
+        reading, label_of=lambda path: label if (label := reading.label_of(path))[0] else table.label_of(path)
+    )
 
 
 def _tell_apart(first: _Reading, second: _Reading, images: Sequence[str], *, name: str) -> str:

@@ -156,7 +156,9 @@ def describe_images(rows: Sequence[Row], *, given: Collection[str] | None = None
     counts = Counter(row.label for row in kept)
     if given is None:
         given = {row.split for row in kept} & {"val", "test"}
-    text = f"{count(len(kept), 'image')} in {count(len(counts), 'class', 'classes')} ({list_counts(counts)})"
+    text = f"{count(len(kept), 'image')} in {count(len(counts), 'class', 'classes')}"
+    if counts:
+        text += f" ({list_counts(counts)})"
     sources = sorted({row.label_source for row in kept} - {"folder", ""})
     if sources:
         text += f", labels from {' and '.join(sources)}"

@@ -101,6 +101,12 @@ def test_the_smallest_difference_that_is_found(alike: ComparisonFile) -> None:
     )
 
 
+def test_where_no_difference_is_found_none_is_named(alike: ComparisonFile) -> None:
+    pairs = [pair.model_copy(update={"detectable": 1.126}) for pair in alike.pairs]
+    sentences = write_verdict(alike.model_copy(update={"pairs": pairs})).sentences
+    assert "With 80 test images and 3 seeds, no difference, however large, is found with 80 % power." in sentences
+
+
 def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
     params = make_params(seeds=[0])
     make_project(

@@ -306,11 +306,13 @@ def _say_precision(comparison: Comparison) -> str:
         low, high = comparison.variants[0].accuracy_ci95
         images = count(comparison.dataset.splits["test"], "image")
         return f"The test split has {images}: the 95 % interval of the accuracy is {points(high - low)} points wide."
-    sizes = [points(pair.detectable) for pair in sorted(comparison.pairs, key=lambda pair: pair.detectable)]
-    spread = "" if sizes[0] == sizes[-1] else f" to {sizes[-1]} points, depending on the pair"
-    found = sizes[0] + (spread or " points")
     whose = "" if comparison.speaks_of_recipes else " between these very models"
     images, seeds = count(comparison.dataset.splits["test"], "test image"), count(len(comparison.seeds), "seed")
+    if min(pair.detectable for pair in comparison.pairs) > 1:
+        return f"With {images} and {seeds}, no difference{whose}, however large, is found with 80 % power."
+    sizes = [points(min(pair.detectable, 1.0)) for pair in sorted(comparison.pairs, key=lambda pair: pair.detectable)]
+    spread = "" if sizes[0] == sizes[-1] else f" to {sizes[-1]} points, depending on the pair"
+    found = sizes[0] + (spread or " points")
     return f"With {images} and {seeds}, the smallest difference{whose} that is found with 80 % power is {found}."
 
 

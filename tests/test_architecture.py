@@ -149,6 +149,11 @@ def test_the_outputs_of_dvc_yaml_are_those_of_paths() -> None:
         path.as_posix().replace("SET", "${item.external}").replace("VARIANT-0", "${item.variant}-${item.seed}")
         for path in tested
     }
+    corrupted = paths.CorruptedTest("contrast")
+    named |= {
+        path.as_posix().replace("contrast", "${item.corruption}").replace("VARIANT-0", "${item.variant}-${item.seed}")
+        for path in (corrupted.predictions(cell), corrupted.metrics(cell))
+    }
     assert declared == named | {path.as_posix() for path in paths.OUTPUTS}
 
 

@@ -161,6 +161,13 @@ def test_the_placeholder_for_no_archive_exists() -> None:
             {"web": {"path": "a", "classes": {"dogs": 1}}},
             "evaluate.external.web.classes.dogs: expected text, got 1",
         ),
+        ("evaluate.corruptions", ["fog"], "evaluate.corruptions.0: expected one of 'gaussian_noise', 'shot_noise', "),
+        (
+            "evaluate.corruptions",
+            ["contrast", "contrast"],
+            "evaluate.corruptions: expected each corruption once, got ['contrast', ",
+        ),
+        ("evaluate.corruptions", None, "evaluate.corruptions: expected a list, got None; write [] for none"),
         ("seeds", 0, "seeds: expected a list, got 0; write whole numbers in brackets: seeds: [0, 1, 2]"),
         ("seeds", "many", "seeds: expected a list, got 'many'; write whole numbers in brackets: seeds: [0, 1, 2]"),
         ("seeds", None, "seeds: expected a list, got None; write whole numbers in brackets"),

@@ -497,10 +497,24 @@ class ExternalParams(_Section):
         return Path(self.path)
 
 
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "defocus_blur", "brightness", "contrast",
+    "pixelate", "jpeg_compression",
+]  # fmt: skip
+"""What can be done to test images: see `thaw.data.corruptions`."""
+
+
+def _require_each_once(values: list[Value]) -> list[Value]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"evaluate.corruptions: expected each corruption once, got {values}")
+    return values
+
+
 class EvaluateParams(_Section):
     """What else the models are tested on."""
 
     external: dict[ExternalName, ExternalParams]
+    corruptions: Annotated[list[Corruption], AfterValidator(_require_each_once)]
 
 
 class TrackingParams(_Section):
@@ -726,6 +740,7 @@ _HINTS: dict[tuple[str | int, ...], str] = {
     ("seeds",): "; write whole numbers in brackets: seeds: [0, 1, 2]",
     ("variants",): "; write a name for each, and its phases below it: variants: {frozen: [{train: head}]}",
     ("evaluate", "external"): "; write {} for none",
+    ("evaluate", "corruptions"): "; write [] for none",
     ("data", "path"): f"; write {NO_FILE} for none",
     ("data", "labels"): f"; write {NO_FILE} for none",
     ("split", "test_list"): f"; write {NO_FILE} for none",

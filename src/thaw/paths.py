@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from thaw.errors import ConfigError
-from thaw.params import Params
+from thaw.params import Corruption, Params
 
 ARCHIVE = Path("data/raw/archive")
 IMAGES_FOLDER = Path("data/images")
@@ -106,6 +106,21 @@ class ExternalSet(NamedTuple):
         return Path(f"reports/metrics/external/{self}/{cell}.json")
 
 
+class CorruptedTest(NamedTuple):
+    """The test split under one corruption of `evaluate.corruptions`, at all severities, and what models say of it."""
+
+    corruption: Corruption
+
+    def __str__(self) -> str:
+        return self.corruption
+
+    def predictions(self, cell: Cell) -> Path:
+        return Path(f"data/predictions/corrupted/{self}/{cell}.csv")
+
+    def metrics(self, cell: Cell) -> Path:
+        return Path(f"reports/metrics/corrupted/{self}/{cell}.json")
+
+
 def all_cells(params: Params) -> list[Cell]:
     """The whole matrix: variants in the order of params.yaml, and in each the seeds in theirs."""
     return [Cell(variant, seed) for variant in params.variants for seed in params.seeds]
@@ -116,6 +131,11 @@ def all_external_sets(params: Params) -> list[ExternalSet]:
     return [ExternalSet(name) for name in params.evaluate.external]
 
 
+def all_corrupted_tests(params: Params) -> list[CorruptedTest]:
+    """The corruptions of `evaluate.corruptions`, in the order of params.yaml."""
+    return [CorruptedTest(name) for name in params.evaluate.corruptions]
+
+
 def parse_external_set(arguments: Sequence[str], params: Params) -> ExternalSet:
     """The external set that a command line names first; ConfigError if it names none."""
     known = list(params.evaluate.external)
@@ -123,6 +143,15 @@ def parse_external_set(arguments: Sequence[str], params: Params) -> ExternalSet:
         got = " ".join(arguments) or "nothing"
         raise ConfigError(f"expected a name of evaluate.external ({', '.join(known) or 'there is none'}), got {got}")
     return ExternalSet(arguments[0])
+
+
+def parse_corrupted_test(arguments: Sequence[str], params: Params) -> CorruptedTest:
+    """The corruption that a command line names first; ConfigError if it names none of params.yaml."""
+    known = {test.corruption: test for test in all_corrupted_tests(params)}
+    if not arguments or arguments[0] not in known:
+        got = " ".join(arguments) or "nothing"
+        raise ConfigError(f"expected one of evaluate.corruptions ({', '.join(known) or 'there is none'}), got {got}")
+    return known[arguments[0]]
 
 
 def parse_cell(arguments: Sequence[str], params: Params) -> Cell:

@@ -3,6 +3,7 @@
 Run with: pytest tests/evaluation/test_predict.py
 """
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -17,24 +18,28 @@ from PIL import Image
 from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.data.clean import clean_images
-from thaw.data.decode import encode
+from thaw.data.corruptions import corrupt
+from thaw.data.decode import Pixels, encode
 from thaw.data.external import clean_external, read_training_images
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits, write_splits
 from thaw.data.stored_image import StoredImage
+from thaw.data.transforms import centre_view
 from thaw.errors import DataError
+from thaw.evaluation import corrupted as corrupted_evaluation
 from thaw.evaluation.archive import ArchiveScore, evaluate_on_archive
+from thaw.evaluation.corrupted_csv import read_corrupted_predictions
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.evaluation.external import evaluate_cell_on
-from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
+from thaw.evaluation.metrics_json import read_corrupted_metrics, read_external_metrics, read_metrics
 from thaw.evaluation.predict import predict_files, predict_images, read_as_stored
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import undo_temperature
 from thaw.ingest.unpack import Unpacked
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card, write_model_card
-from thaw.params import FLOAT32, AnyPhase, CleanParams, Params, Phase, SolvedPhase
-from thaw.paths import Cell, ExternalSet
+from thaw.params import FLOAT32, AnyPhase, CleanParams, Corruption, Params, Phase, SolvedPhase
+from thaw.paths import Cell, CorruptedTest, ExternalSet
 from thaw.training.history_csv import read_history
 from thaw.training.train import train_cell
 
@@ -212,6 +217,45 @@ def test_the_commands(project: Path, default_params: Params) -> None:
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")
     assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_corrupted_images_are_predicted_as_by_hand_and_are_the_same_for_all_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    test, splits = CorruptedTest("impulse_noise"), read_splits(paths.SPLITS)
+    seen: dict[Cell, list[bytes]] = {}
+    for cell in (FROZEN, FINE_TUNED):
+        seen[cell] = []
+
+        def spy(square: Pixels, name: Corruption, *, severity: int, squares: list[bytes] = seen[cell]) -> Pixels:
+            corrupted = corrupt(square, name, severity=severity)
+            squares.append(corrupted.tobytes())
+            return corrupted
+
+        monkeypatch.setattr(corrupted_evaluation, "corrupt", spy)
+        corrupted_evaluation.evaluate_cell_corrupted(test, cell, batch_size=7)
+        found = read_corrupted_predictions(test.predictions(cell), classes=splits.classes)
+        assert found.predicted.shape == (8, 5)
+        assert set(found.paths) == {
+            path for path, split in zip(splits.paths, splits.splits, strict=True) if split == "test"
+        }
+        whole = dataclasses.replace(load_model(cell.model).classifier.preprocessing, image_size_px=256, resize_px=256)
+        with ImageZip(paths.IMAGES) as images:
+            square = centre_view(images.read_image(found.paths[1]), whole)
+        for place in range(5):
+            Image.fromarray(corrupt(square, "impulse_noise", severity=place + 1)).save(f"by_hand_{place}.png")
+        said = predict_files(cell.model, [Path(f"by_hand_{place}.png") for place in range(5)])
+        assert found.predicted[1].tolist() == [splits.classes.index(max(p, key=lambda name: p[name])) for p in said]
+        correct = np.array(splits.classes)[found.predicted] == np.array(found.labels)[:, None]
+        metrics = read_corrupted_metrics(test.metrics(cell))
+        assert metrics.accuracy == correct.mean()
+        assert list(metrics.accuracy_by_severity.values()) == correct.mean(axis=0).tolist()
+        before = test.predictions(cell).read_bytes(), test.metrics(cell).read_bytes()
+        corrupted_evaluation.evaluate_cell_corrupted(test, cell, batch_size=7)
+        assert (test.predictions(cell).read_bytes(), test.metrics(cell).read_bytes()) == before
+    assert sorted(seen[FROZEN]) == sorted(seen[FINE_TUNED])
+    assert len(set(seen[FROZEN])) == 40
 
 
 def make_archive(path: Path, labels: dict[str, tuple[int, int, int]]) -> Path:

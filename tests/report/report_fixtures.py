@@ -19,12 +19,15 @@ from thaw.data.manifest import Row, write_manifest
 from thaw.data.splits_csv import read_splits, write_splits
 from thaw.diagnosis.label_issues_csv import CheckedLabel, write_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
+from thaw.evaluation.corrupted_csv import write_corrupted_predictions
 from thaw.evaluation.metrics_json import (
+    CorruptedMetrics,
     ExternalMetrics,
     Metrics,
     ScoresOnTest,
     UncalibratedScores,
     ValScores,
+    write_corrupted_metrics,
     write_external_metrics,
     write_metrics,
 )
@@ -271,6 +274,31 @@ def make_external(
         right = 1 - len(wrong) / images
         scores = ScoresOnTest(accuracy=right, balanced_accuracy=right, log_loss=0.3, roc_auc=0.97, ece=0.04)
         write_external_metrics(root / external.metrics(cell), ExternalMetrics(external=scores))
+
+
+def make_corrupted(root: Path, params: Params, *, mistakes: Mapping[str, Sequence[int]]) -> None:
+    """Write what the runs of `params` say of test images under each of its corruptions.
+
+    Args:
+        root: a project by `make_project`.
+        params: its parameters.
+        mistakes: for each variant how many of the first images are misclassified at each severity; with each further
+            seed one more at the last.
+    """
+    splits = read_splits(root / paths.SPLITS)
+    rows = zip(splits.paths, splits.labels, splits.splits, strict=True)
+    names, labels = zip(*(row[:2] for row in rows if row[2] == "test"), strict=True)
+    true = np.array([splits.classes.index(label) for label in labels])
+    for test in paths.all_corrupted_tests(params):
+        for cell in paths.all_cells(params):
+            wrong = np.array(mistakes[cell.variant]) + (np.arange(5) == 4) * params.seeds.index(cell.seed)
+            missed = np.arange(len(names))[:, None] < wrong  # (N, 5)
+            predicted = np.where(missed, (true[:, None] + 1) % len(splits.classes), true[:, None])
+            write_corrupted_predictions(
+                root / test.predictions(cell), paths=names, labels=labels, predicted=predicted, classes=splits.classes
+            )
+            metrics = CorruptedMetrics(accuracy=float(1 - missed.mean()), accuracy_by_severity={})
+            write_corrupted_metrics(root / test.metrics(cell), metrics)
 
 
 def make_run(

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from report import report_fixtures
 from report.report_fixtures import ALIKE, ONLY_FROZEN, RUN_IDS, VARIANTS, Training, make_params, make_project, summarise
 from thaw.evaluation.significance import compare_recipes
-from thaw.report.comparison import BUSY_RATIO, PairComparison, VariantSummary, build_comparison, recommend_variant
+from thaw.report.comparison import BUSY_RATIO, VariantSummary, build_comparison, recommend_variant
+from thaw.report.pairs import PairComparison
 from thaw.report.results import read_results
 
 written = report_fixtures.written

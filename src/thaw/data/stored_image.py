@@ -1,5 +1,7 @@
 """One image as images.zip stores it, decoded at no more than the size that a view of it needs."""
 
+from typing import Self
+
 import simplejpeg
 
 from thaw.data.decode import Pixels, UndecodableError, decode
@@ -24,6 +26,14 @@ class StoredImage:
             self._shrinks = SHRINKS
         except ValueError:
             self.height_px, self.width_px, _ = self.pixels().shape
+
+    @classmethod
+    def from_pixels(cls, pixels: Pixels) -> Self:
+        """An image that no file holds, shape `(H, W, 3)`, uint8."""
+        image = cls.__new__(cls)
+        image.height_px, image.width_px, _ = pixels.shape
+        image._decoded, image._shrinks = {1: pixels}, ()
+        return image
 
     def pixels(self) -> Pixels:
         """The whole image, shape `(H, W, 3)`; DataError if it is damaged beyond what cleaning keeps."""

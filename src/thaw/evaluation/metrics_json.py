@@ -1,4 +1,4 @@
-"""reports/metrics/VARIANT-SEED.json and reports/metrics/external/NAME/VARIANT-SEED.json: the scores of a run.
+"""reports/metrics/**/VARIANT-SEED.json: the scores of a run on the test split, external sets and corrupted images.
 
 The writers beside the readers.
 """
@@ -82,3 +82,23 @@ def write_external_metrics(path: Path, metrics: ExternalMetrics) -> None:
 def read_external_metrics(path: Path) -> ExternalMetrics:
     """Read what `write_external_metrics` wrote; DataError if it is missing or is something else."""
     return read_record(path, ExternalMetrics, stage="evaluate_external")
+
+
+class CorruptedMetrics(Record):
+    """What the file of a run holds on the test split under one corruption."""
+
+    accuracy: float
+    """Mean over severities."""
+
+    accuracy_by_severity: dict[str, float]
+    """From the mildest, "1", to the most severe, "5"."""
+
+
+def write_corrupted_metrics(path: Path, metrics: CorruptedMetrics) -> None:
+    """Write the accuracies of a run under a corruption."""
+    write_record(path, metrics)
+
+
+def read_corrupted_metrics(path: Path) -> CorruptedMetrics:
+    """Read what `write_corrupted_metrics` wrote; DataError if it is missing or is something else."""
+    return read_record(path, CorruptedMetrics, stage="evaluate_corrupted")

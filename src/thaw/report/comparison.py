@@ -6,32 +6,24 @@ from statistics import mean, stdev
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from thaw.data.manifest import Reason, Row, describe_images
 from thaw.data.splits_csv import SPLITS, Split
 from thaw.diagnosis.extrapolation import extrapolate_gain
 from thaw.diagnosis.learning_curve_csv import CurvePoint
 from thaw.evaluation.metrics_json import ScoresOnTest, UncalibratedScores, ValScores
-from thaw.evaluation.significance import Outcome, RecipeAccuracy, RecipePair, compare_recipes
+from thaw.evaluation.significance import RecipeAccuracy, compare_recipes
 from thaw.network.model_card import BestEpoch
 from thaw.params import AnyPhase, BackboneParams, Params, PhaseChoices
+from thaw.report.corrupted import CorruptedSummary, summarise_corrupted
+from thaw.report.pairs import Interval, PairComparison, Summary, summarise_pair
 from thaw.report.results import ExternalResults, ExternalRun, Results, Run
 from thaw.training.cost_json import EmbedCost
 from thaw.training.notes import list_edges, note_training
 
 BUSY_RATIO = 1.5
 """Where the slowest seed took more than this times the fastest, the machine was busy with something else, too."""
-
-Interval = tuple[float, float]
-
-
-class Summary(BaseModel):
-    """A part of comparison.json: strict, frozen, and nothing else in it; each field says its unit."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class DatasetSummary(Summary):
@@ -279,60 +271,6 @@ class VariantSummary(Summary):
     """What one run costs."""
 
 
-class PairComparison(Summary):
-    """Two variants: `a` against `b`; differences are accuracy of `a` less that of `b`, as fractions of 1."""
-
-    a: str
-    """A variant."""
-
-    b: str
-    """Another one."""
-
-    difference: float
-    """On the mean over seeds."""
-
-    difference_ci95: Interval
-    """95 % interval of the expected difference, which holds for all pairs together."""
-
-    p_value: float
-    """Of no expected difference, adjusted for the number of pairs: below 0.05 just where the interval leaves out 0."""
-
-    outcome: Outcome
-    """better: the interval leaves out 0. equivalent: it lies within the margin. Else inconclusive."""
-
-    detectable: float
-    """The smallest expected difference that would be found with 80 % power."""
-
-    seeds_needed: int | None
-    """So many seeds would settle an inconclusive pair; None: it is settled, or no number would."""
-
-    images_needed: int | None
-    """So many test images would settle an inconclusive pair; None: it is settled, or no number would."""
-
-    images_differing: int
-    """Images that the two do not get correct with equally many seeds."""
-
-    seeds_with_a_ahead: int
-    """Seeds with which `a` gets more images correct."""
-
-    seeds_with_b_ahead: int
-    """Seeds with which `b` does."""
-
-    @property
-    def winner(self) -> str:
-        """The more accurate one, as found; `b` if they are equal."""
-        return self.a if self.difference > 0 else self.b
-
-    @property
-    def loser(self) -> str:
-        """The other one."""
-        return self.other(self.winner)
-
-    def other(self, variant: str) -> str:
-        """Whom `variant`, one of the two, is compared with."""
-        return self.b if variant == self.a else self.a
-
-
 class Recommendation(Summary):
     """Which variant to take."""
 
@@ -507,6 +445,9 @@ class Comparison(Summary):
     external: tuple[ExternalSummary, ...]
     """The external test sets, in the order of params.yaml."""
 
+    corrupted: CorruptedSummary | None = Field(default=None, exclude_if=lambda summary: summary is None)
+    """The test split under corruptions; not there if `evaluate.corruptions` names none."""
+
 
 def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, str | None]) -> Comparison:
     """Summarise and compare.
@@ -525,7 +466,7 @@ def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, 
         _summarise_variant(name, compared.variants[name], results=results, phases=phases)
         for name, phases in params.variants.items()
     )
-    pairs = tuple(_summarise_pair(pair, results) for pair in compared.pairs)
+    pairs = tuple(summarise_pair(pair, results.correct) for pair in compared.pairs)
     recommended = recommend_variant(variants, pairs)
     return Comparison(
         dataset=_summarise_dataset(results, params),
@@ -542,6 +483,7 @@ def build_comparison(results: Results, *, params: Params, run_ids: Mapping[str, 
             _summarise_external(external, params=params, recommended=recommended.variant)
             for external in results.external
         ),
+        corrupted=summarise_corrupted(results, margin=params.report.margin),
         diagnosis=_summarise_diagnosis(results, params),
     )
 
@@ -584,7 +526,7 @@ def _summarise_external(external: ExternalResults, *, params: Params, recommende
         groups=external.groups,
         margin=params.report.margin,
     )
-    pairs = tuple(_summarise_pair(pair, external) for pair in compared.pairs)
+    pairs = tuple(summarise_pair(pair, external.correct) for pair in compared.pairs)
     reasons = _count_reasons(external.manifest)
     return ExternalSummary(
         name=external.name,
@@ -764,24 +706,6 @@ def _name_machines(runs: Iterable[Run]) -> str:
     """`cpu with 2 threads`; several, if the seeds ran on several."""
     machines = {(run.cost.device, run.cost.threads) for run in runs}
     return " and ".join(f"{device} with {threads} thread{'s' * (threads != 1)}" for device, threads in sorted(machines))
-
-
-def _summarise_pair(pair: RecipePair, results: Results | ExternalResults) -> PairComparison:
-    a, b = results.correct(pair.a), results.correct(pair.b)  # (S, N)
-    return PairComparison(
-        a=pair.a,
-        b=pair.b,
-        difference=pair.difference,
-        difference_ci95=pair.interval,
-        p_value=pair.p_value,
-        outcome=pair.outcome,
-        detectable=pair.detectable,
-        seeds_needed=pair.seeds_needed,
-        images_needed=pair.images_needed,
-        images_differing=int(np.sum(a.sum(axis=0) != b.sum(axis=0))),
-        seeds_with_a_ahead=int(np.sum(a.sum(axis=1) > b.sum(axis=1))),
-        seeds_with_b_ahead=int(np.sum(a.sum(axis=1) < b.sum(axis=1))),
-    )
 
 
 def recommend_variant(variants: Sequence[VariantSummary], pairs: Sequence[PairComparison]) -> Recommendation:

@@ -21,6 +21,7 @@ from thaw.diagnosis.extrapolation import PowerLaw
 from thaw.evaluation.scores import reliability_bins, undo_temperature
 from thaw.report.comparison import Comparison, DiagnosisSummary, VariantSummary
 from thaw.report.confusion import count_confusion
+from thaw.report.corrupted import CorruptedSummary
 from thaw.report.fonts import list_families
 from thaw.report.results import Results, Run
 from thaw.report.tables import format_flops
@@ -95,7 +96,7 @@ def draw_run_figures(results: Results, run: Run) -> dict[str, Figure]:
 def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[str, Figure]:
     """`accuracy_against_cost`, `curves`, `confusion`, `calibration` of all variants; `learning_curve` and `sizes`.
 
-    `accuracy_against_cost_narrow` is the first one for the screen of a telephone.
+    `accuracy_against_cost_narrow` is the first one for the screen of a telephone. `corruptions` is there if some are.
     """
     names = [row.variant for row in comparison.variants]
     return {
@@ -108,6 +109,7 @@ def draw_comparison_figures(results: Results, comparison: Comparison) -> dict[st
         "calibration": draw_calibration(results, names),
         "learning_curve": draw_learning_curve(comparison.diagnosis),
         "sizes": draw_sizes(results),
+        **({} if comparison.corrupted is None else {"corruptions": draw_corruptions(comparison, comparison.corrupted)}),
     }
 
 
@@ -393,6 +395,37 @@ def draw_learning_curve(diagnosis: DiagnosisSummary) -> Figure:
     axes.set_title(
         "solved head: folds (rings), all (dots), power law to twice the images with 95 % interval", fontsize=9
     )
+    return figure
+
+
+def draw_corruptions(comparison: Comparison, corrupted: CorruptedSummary) -> Figure:
+    """Accuracy against severity, a panel a corruption and a line a variant; severity 0 is the test split as it is."""
+    columns = min(COLUMNS, len(corrupted.corruptions))
+    rows = -(-len(corrupted.corruptions) // columns)
+    figure = _framed_figure(columns * 2.4 + 0.9, rows * 2.2 + 0.4)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, gridspec_kw={"hspace": 0.35})
+    for place, axes in enumerate(grid.flat):
+        if place >= len(corrupted.corruptions):
+            axes.set_axis_off()
+            continue
+        name = corrupted.corruptions[place]
+        for number, (row, clean) in enumerate(zip(corrupted.variants, comparison.variants, strict=True)):
+            accuracies = [clean.accuracy_mean, *row.accuracy_by_severity[name]]
+            axes.plot(
+                [0, *corrupted.severities],
+                accuracies,
+                color=_color(number),
+                marker="o",
+                markersize=3,
+                label=row.variant,
+            )
+        axes.set_title(name.replace("_", " "))
+        axes.set_xticks([0, *corrupted.severities])
+        axes.tick_params(labelbottom=place + columns >= len(corrupted.corruptions))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    grid[0, 0].legend(loc="lower left", fontsize=8)
+    grid[-1, 0].set_xlabel("severity")
+    grid[0, 0].set_ylabel("accuracy")
     return figure
 
 

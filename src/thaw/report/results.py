@@ -13,11 +13,18 @@ from thaw.data.splits_csv import SplitTable, read_splits
 from thaw.diagnosis.label_issues_csv import CheckedLabel, read_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, read_learning_curve
 from thaw.errors import DataError
-from thaw.evaluation.metrics_json import Metrics, ScoresOnTest, read_external_metrics, read_metrics
+from thaw.evaluation.corrupted_csv import read_corrupted_predictions
+from thaw.evaluation.metrics_json import (
+    Metrics,
+    ScoresOnTest,
+    read_corrupted_metrics,
+    read_external_metrics,
+    read_metrics,
+)
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import Floats, Integers
 from thaw.network.model_card import ModelCard, read_model_card
-from thaw.params import AnyPhase, Params, list_candidates
+from thaw.params import AnyPhase, Corruption, Params, list_candidates
 from thaw.training.cost_json import EmbedCost, TrainCost, read_embed_cost, read_train_cost
 from thaw.training.history_csv import History, read_history
 from thaw.training.notes import Training
@@ -88,6 +95,16 @@ class ExternalResults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorruptedResults:
+    """The test split under one corruption, and all runs on it."""
+
+    corruption: Corruption
+    correct: dict[str, NDArray[np.bool_]]
+    """Variant -> which images each seed's model gets correct at each severity, shape (S, N, 5); the images in the order
+    of `Results.test_paths`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """Everything the report is made of, except the images themselves."""
 
@@ -111,6 +128,8 @@ class Results:
     """Of the same images."""
     external: tuple[ExternalResults, ...]
     """In the order of params.yaml."""
+    corrupted: tuple[CorruptedResults, ...]
+    """Likewise."""
 
     def runs_of(self, variant: str) -> list[Run]:
         """The runs of one variant, a seed each."""
@@ -133,16 +152,17 @@ def read_results(root: Path, params: Params) -> Results:
     label_of = dict(zip(table.paths, table.labels, strict=True))
     classes = tuple(sorted(set(label_of.values())))
     test_paths = tuple(path for path, split in splits.items() if split == "test")
+    test_labels = {path: label_of[path] for path in test_paths}
     return Results(
         classes=classes,
         manifest=manifest,
         splits=splits,
         given_splits=table.given,
         test_paths=test_paths,
-        test_labels=np.array([classes.index(label_of[path]) for path in test_paths]),
+        test_labels=np.array([classes.index(label) for label in test_labels.values()]),
         test_groups=_number_groups(manifest, test_paths),
         runs=tuple(
-            _read_run(root, cell, params=params, labels={path: label_of[path] for path in test_paths}, classes=classes)
+            _read_run(root, cell, params=params, labels=test_labels, classes=classes)
             for cell in paths.all_cells(params)
         ),
         embed=read_embed_cost(root / paths.EMBED_COST),
@@ -151,6 +171,10 @@ def read_results(root: Path, params: Params) -> Results:
         external=tuple(
             _read_external(root, external, cells=paths.all_cells(params), classes=classes)
             for external in map(paths.ExternalSet, params.evaluate.external)
+        ),
+        corrupted=tuple(
+            _read_corrupted(root, test, params=params, labels=test_labels, classes=classes)
+            for test in paths.all_corrupted_tests(params)
         ),
     )
 
@@ -242,14 +266,33 @@ def _read_external(
     )
 
 
+def _read_corrupted(
+    root: Path, test: paths.CorruptedTest, *, params: Params, labels: dict[str, str], classes: tuple[str, ...]
+) -> CorruptedResults:
+    correct: dict[str, list[NDArray[np.bool_]]] = {}
+    for cell in paths.all_cells(params):
+        metrics, predictions = root / test.metrics(cell), root / test.predictions(cell)
+        found = read_corrupted_predictions(predictions, classes=classes)
+        order = _order_as(labels, found.paths, found.labels, place=predictions, listed=paths.SPLITS)
+        true = np.array([classes.index(label) for label in labels.values()])
+        correct.setdefault(cell.variant, []).append(found.predicted[order] == true[:, None])
+        said, accuracy = read_corrupted_metrics(metrics).accuracy, float(correct[cell.variant][-1].mean())
+        _require_equal(accuracy, said, places=(metrics, predictions))
+    return CorruptedResults(corruption=test.corruption, correct={name: np.stack(of) for name, of in correct.items()})
+
+
 def _require_accuracy(
     predicted: Integers, labels: dict[str, str], *, classes: tuple[str, ...], said: ScoresOnTest, places: Sequence[Path]
 ) -> None:
     """Raise DataError if the accuracy that the first of `places` says is not that of the predictions in the second."""
     accuracy = np.mean([classes[p] == label for p, label in zip(predicted, labels.values(), strict=True)])
-    if abs(accuracy - said.accuracy) > 1e-6:
+    _require_equal(float(accuracy), said.accuracy, places=places)
+
+
+def _require_equal(accuracy: float, said: float, *, places: Sequence[Path]) -> None:
+    if abs(accuracy - said) > 1e-6:
         raise DataError(
-            f"{places[0]} says test accuracy {said.accuracy:.4f}, but {places[1]} gives {accuracy:.4f}; run `dvc repro`"
+            f"{places[0]} says test accuracy {said:.4f}, but {places[1]} gives {accuracy:.4f}; run `dvc repro`"
         )
 
 
@@ -266,8 +309,15 @@ def _read_predictions(
     `listed` is the file that says which images these are, and `stage` is what wrote `path`.
     """
     found = read_predictions(path, classes=classes, stage=stage)
-    if dict(zip(found.paths, found.labels, strict=True)) != labels or len(found.paths) != len(labels):
-        raise DataError(f"{path}: these are not the {len(labels)} test images of {listed}; run `dvc repro`")
-    row_of = {image: row for row, image in enumerate(found.paths)}
-    order = [row_of[image] for image in labels]
+    order = _order_as(labels, found.paths, found.labels, place=path, listed=listed)
     return found.probabilities[order], found.predicted[order]
+
+
+def _order_as(
+    labels: dict[str, str], images: Sequence[str], said: Sequence[str], *, place: Path, listed: Path
+) -> list[int]:
+    """Where each image of `labels` stands among those of the file `place`; DataError if these are not the same."""
+    if dict(zip(images, said, strict=True)) != labels or len(images) != len(labels):
+        raise DataError(f"{place}: these are not the {len(labels)} test images of {listed}; run `dvc repro`")
+    row_of = {image: row for row, image in enumerate(images)}
+    return [row_of[image] for image in labels]

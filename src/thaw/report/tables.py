@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pandas as pd
 from thaw.data.manifest import EXPLANATIONS, Reason
 from thaw.data.splits_csv import SPLITS
 from thaw.params import SolvedPhase
-from thaw.report.comparison import Comparison, ExternalSummary, PairComparison
+from thaw.report.comparison import Comparison, ExternalSummary
 from thaw.report.confusion import Counts, count_confusion, measure_recall, rank_confused
+from thaw.report.pairs import PairComparison
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, count, points
@@ -46,6 +48,7 @@ def build_tables(results: Results, comparison: Comparison) -> dict[str, Table]:
         "pairs": _tabulate_pairs(comparison.pairs),
         **{f"external {row.name}": _tabulate_external(row, comparison) for row in comparison.external},
         **{f"external pairs {row.name}": _tabulate_pairs(row.pairs) for row in comparison.external},
+        **_tabulate_corrupted(comparison),
         "candidates": _tabulate_candidates(comparison),
         "calibration": _tabulate_calibration(comparison),
         "learning_curve": _tabulate_learning_curve(comparison),
@@ -224,6 +227,37 @@ def _tabulate_external(external: ExternalSummary, comparison: Comparison) -> Tab
         }
     )
     return _make_table(frame, highlighted=_recommended_row(comparison))
+
+
+def _tabulate_corrupted(comparison: Comparison) -> dict[str, Table]:
+    """The mean over all corruptions, each corruption by itself, and the pairs; nothing if there are none."""
+    corrupted = comparison.corrupted
+    if corrupted is None:
+        return {}
+    rows = _flatten(corrupted.variants)
+    means = pd.DataFrame(
+        {
+            "variant": rows["variant"],
+            "mean corruption accuracy": rows["accuracy_mean"].map(_percent),
+            "95 % interval": rows["accuracy_ci95"].map(_interval),
+            "SD between seeds": rows.apply(_spread, axis=1),
+            "test accuracy": [_percent(row.accuracy_mean) for row in comparison.variants],
+        }
+    )
+    single = pd.DataFrame(
+        [
+            {
+                "corruption": name.replace("_", " "),
+                **{row.variant: _percent(mean(row.accuracy_by_severity[name])) for row in corrupted.variants},
+            }
+            for name in corrupted.corruptions
+        ]
+    )
+    return {
+        "corrupted": _make_table(means, highlighted=_recommended_row(comparison)),
+        "corruptions": _make_table(single),
+        "corrupted pairs": _tabulate_pairs(corrupted.pairs),
+    }
 
 
 def _tabulate_pairs(pairs: Sequence[PairComparison]) -> Table:

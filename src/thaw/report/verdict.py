@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from thaw.evaluation.significance import MIN_SEEDS, Outcome
-from thaw.report.comparison import BUSY_RATIO, Comparison, ExternalSummary, PairComparison
+from thaw.report.comparison import BUSY_RATIO, Comparison, ExternalSummary
+from thaw.report.pairs import PairComparison
 from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
@@ -41,6 +42,8 @@ class Verdict:
     """A sentence or two an external set."""
     pairs: tuple[str, ...] = ()
     """A sentence a pair."""
+    corrupted: tuple[str, ...] = ()
+    """How the variants compare on corrupted test images."""
     accuracy: tuple[str, ...] = ()
     """The baseline, and the spread between seeds."""
     seconds: tuple[str, ...] = ()
@@ -58,7 +61,7 @@ class Verdict:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All of them: what is estimated, the advice, and then the evidence and its limits."""
-        details = (*self.pairs, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)
+        details = (*self.pairs, *self.corrupted, *self.accuracy, *self.seconds, *self.diagnosis, *self.notes)
         return tuple(filter(None, (self.estimand, self.decision, *self.first, *details)))
 
 
@@ -72,6 +75,7 @@ def write_verdict(comparison: Comparison) -> Verdict:
         cost=_say_cost(comparison),
         external=tuple(_say_external(external, comparison) for external in comparison.external),
         pairs=tuple(_say_pair(pair, comparison) for pair in comparison.pairs),
+        corrupted=tuple(_say_corrupted(comparison)),
         accuracy=(_say_baseline(comparison), *_say_imbalance(comparison), *_say_seeds(comparison)),
         seconds=(_say_seconds(comparison), *_say_busy(comparison)),
         diagnosis=tuple(say_diagnosis(comparison)),
@@ -125,6 +129,19 @@ def _say_certainty(comparison: Comparison) -> str:
             *_say_images_needed(of["inconclusive"]),
         ]
     )
+
+
+def _say_corrupted(comparison: Comparison) -> list[str]:
+    """The mean accuracy of each variant under all corruptions, and each pair; nothing if there are none."""
+    corrupted = comparison.corrupted
+    if corrupted is None:
+        return []
+    means = enumerate_words([f"{row.variant} has {points(row.accuracy_mean)} %" for row in corrupted.variants])
+    kinds = count(len(corrupted.corruptions), "corruption")
+    gaps = "; ".join(f"{pair.winner} is {_say_gap(pair)}: {pair.outcome}" for pair in corrupted.pairs)
+    return [
+        f"On the test images under {kinds}, each at five severities, {means}.{gaps and ' '}{gaps}{'.' * bool(gaps)}"
+    ]
 
 
 def _say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:

@@ -1,0 +1,97 @@
+"""Two variants side by side, as comparison.json has them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from thaw.evaluation.significance import Correct, Outcome, RecipePair
+
+Interval = tuple[float, float]
+
+
+class Summary(BaseModel):
+    """A part of comparison.json: strict, frozen, and nothing else in it; each field says its unit."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class PairComparison(Summary):
+    """Two variants: `a` against `b`; differences are accuracy of `a` less that of `b`, as fractions of 1."""
+
+    a: str
+    """A variant."""
+
+    b: str
+    """Another one."""
+
+    difference: float
+    """On the mean over seeds."""
+
+    difference_ci95: Interval
+    """95 % interval of the expected difference, which holds for all pairs together."""
+
+    p_value: float
+    """Of no expected difference, adjusted for the number of pairs: below 0.05 just where the interval leaves out 0."""
+
+    outcome: Outcome
+    """better: the interval leaves out 0. equivalent: it lies within the margin. Else inconclusive."""
+
+    detectable: float
+    """The smallest expected difference that would be found with 80 % power."""
+
+    seeds_needed: int | None
+    """So many seeds would settle an inconclusive pair; None: it is settled, or no number would."""
+
+    images_needed: int | None
+    """So many test images would settle an inconclusive pair; None: it is settled, or no number would."""
+
+    images_differing: int
+    """Images that the two do not get correct with equally many seeds."""
+
+    seeds_with_a_ahead: int
+    """Seeds with which `a` gets more images correct."""
+
+    seeds_with_b_ahead: int
+    """Seeds with which `b` does."""
+
+    @property
+    def winner(self) -> str:
+        """The more accurate one, as found; `b` if they are equal."""
+        return self.a if self.difference > 0 else self.b
+
+    @property
+    def loser(self) -> str:
+        """The other one."""
+        return self.other(self.winner)
+
+    def other(self, variant: str) -> str:
+        """Whom `variant`, one of the two, is compared with."""
+        return self.b if variant == self.a else self.a
+
+
+def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versions: int = 1) -> PairComparison:
+    """A pair as the report has it.
+
+    Args:
+        pair: what was found.
+        correct: variant -> what it was found from, shape (S, N * versions).
+        versions: of each image, side by side; images are counted, not versions.
+    """
+    a, b = (correct(name).reshape(len(correct(name)), -1, versions).sum(axis=2) for name in (pair.a, pair.b))  # (S, N)
+    return PairComparison(
+        a=pair.a,
+        b=pair.b,
+        difference=pair.difference,
+        difference_ci95=pair.interval,
+        p_value=pair.p_value,
+        outcome=pair.outcome,
+        detectable=pair.detectable,
+        seeds_needed=pair.seeds_needed,
+        images_needed=None if pair.images_needed is None else pair.images_needed // versions,
+        images_differing=int(np.sum(a.sum(axis=0) != b.sum(axis=0))),
+        seeds_with_a_ahead=int(np.sum(a.sum(axis=1) > b.sum(axis=1))),
+        seeds_with_b_ahead=int(np.sum(a.sum(axis=1) < b.sum(axis=1))),
+    )

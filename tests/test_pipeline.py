@@ -311,6 +311,24 @@ def test_an_external_set_runs_its_own_stages_and_the_report_alone(project: Path)
     assert "Traceback" not in done.stderr
 
 
+def test_a_corruption_runs_its_own_stages_and_the_report_alone(project: Path) -> None:
+    assert run(project, "dvc", "repro").returncode == 0
+    assert "corrupted" not in run(project, "dvc", "stage", "list").stdout, "with no corruption there is no stage"
+    before = (project / "reports/comparison.json").read_bytes()
+    change_params(project, {"evaluate.corruptions": ["contrast"]})
+    done = run(project, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    tested = ["evaluate_corrupted@contrast-frozen-0", "evaluate_corrupted@contrast-fine_tuned-0"]
+    assert stages_run(done) == ["check", *tested, "report"]
+    found = json.loads((project / "reports/comparison.json").read_text(encoding="utf-8"))["corrupted"]
+    metrics = json.loads((project / "reports/metrics/corrupted/contrast/frozen-0.json").read_text(encoding="utf-8"))
+    assert found["variants"][0]["accuracy_mean"] == pytest.approx(metrics["accuracy"])
+    assert stages_run(run(project, "dvc", "repro")) == []
+    change_params(project, {"evaluate.corruptions": []})
+    assert run(project, "dvc", "repro").returncode == 0
+    assert (project / "reports/comparison.json").read_bytes() == before
+
+
 def test_the_unpacked_images_can_be_deleted(project: Path) -> None:
     assert run(project, "dvc", "repro", "clean").returncode == 0
     shutil.rmtree(project / "data/images")

@@ -3,12 +3,15 @@
     python bench/bench_head_solver.py
 
 On real features both solve the problem of the penalty that the path chose: the largest difference between their
-coefficients on standardised features, over the largest coefficient, and that between their log losses on val. The
-seconds are those of our whole path of penalties, and of scikit-learn's one fit. Large features are drawn, with the
-spectrum of a network's: eigenvalues that fall as 1 / rank, cut off at 0 as by a ReLU.
+coefficients on standardised features, over the largest coefficient, and that between their log losses on val. Large
+features are drawn, with a spectrum like a network's: eigenvalues that fall as 1 / rank, and what is negative cut off as
+by a ReLU. Seconds are the processor's, to which neighbours on a busy machine add little: those of our whole path of
+penalties, and of scikit-learn's one fit.
 """
 
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from photos import PARAMS, require_photos, seconds
+from photos import PARAMS, require_photos
 from thaw.compute.determinism import make_deterministic
 from thaw.data.clean import clean_images
 from thaw.data.features import LabelledImages, read_features, select_split
@@ -80,14 +83,16 @@ def compute_features(archive: Path, backbone: BackboneParams) -> tuple[LabelledI
 def compare(name: str, train: LabelledImages, val: LabelledImages, *, classes: int) -> None:
     """Print how far the two are apart on one set of features."""
     ours: list[SolvedHead] = []
-    path_s = seconds(lambda: ours.append(solve(train.features, train.labels, val.features, val.labels, classes)))
+    path_s = processor_seconds(
+        lambda: ours.append(solve(train.features, train.labels, val.features, val.labels, classes))
+    )
     chosen = ours[0].path[ours[0].chosen]
     scaler = StandardScaler().fit(train.features.astype(np.float64))
     rows, val_rows = (scaler.transform(split.features.astype(np.float64)) for split in (train, val))
     # For two classes scikit-learn penalises its one vector twice as much: see `training.head_solver`.
     strength = (2 if classes == 2 else 1) / (len(rows) * chosen.penalty)
     theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=100_000)
-    fit_s = seconds(lambda: theirs.fit(rows, train.labels))
+    fit_s = processor_seconds(lambda: theirs.fit(rows, train.labels))
     coefficients = np.concatenate([-theirs.coef_, theirs.coef_]) / 2 if classes == 2 else theirs.coef_
     coefficients = coefficients - coefficients.mean(axis=0)
     # A feature that never moves has the weight 0 in ours, and is scaled by 1 in theirs.
@@ -105,7 +110,7 @@ def measure(rows: int, width: int, *, classes: int) -> None:
     """Print what a path of penalties takes on drawn features."""
     train, labels, val, val_labels = draw_features(rows, width, classes=classes)
     ours: list[SolvedHead] = []
-    taken_s = seconds(lambda: ours.append(solve(train, labels, val, val_labels, classes)))
+    taken_s = processor_seconds(lambda: ours.append(solve(train, labels, val, val_labels, classes)))
     path, chosen = ours[0].path, ours[0].path[ours[0].chosen]
     assert all(fit.converged for fit in path)
     print(
@@ -113,6 +118,13 @@ def measure(rows: int, width: int, *, classes: int) -> None:
         f"{sum(fit.evaluations for fit in path):11,} {chosen.val_accuracy:12.1%}",
         flush=True,
     )
+
+
+def processor_seconds(function: Callable[[], object]) -> float:
+    """What a call takes of the processor, of all threads together."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
 
 
 def solve(train: np.ndarray, labels: np.ndarray, val: np.ndarray, val_labels: np.ndarray, classes: int) -> SolvedHead:

@@ -187,6 +187,8 @@ def copied_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("diagnosis/out_of_fold.py", {"diagnose"}),
         ("diagnosis/extrapolation.py", {"report"}),
         ("training/loop.py", {"train"}),
+        ("training/cut_maps.py", {"train"}),
+        ("training/infer_views.py", {"embed", "train"}),
         ("report/comparison.css", {"report"}),
         ("report/verdict.py", {"report"}),
         ("utils/atomic.py", set(stages())),

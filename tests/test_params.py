@@ -144,6 +144,21 @@ def test_the_placeholder_for_no_archive_exists() -> None:
             {"train": "head", "epochs": 3, "lr": 0.1, "head_lr": 0.1},
             "variants.two_stage.0: head_lr is for phases that train more than the head; remove it",
         ),
+        (
+            "variants.frozen.0",
+            {"train": "head", "views": 4},
+            "variants.frozen.0: views is for last:N phases (embed.views is for heads); remove it, or write train: last",
+        ),
+        (
+            "variants.fine_tuned.0",
+            {"train": "all", "epochs": 4, "lr": 0.1, "views": 4},
+            "variants.fine_tuned.0: views is for last:N phases (nothing stays as it is under all); remove it, or write",
+        ),
+        (
+            "variants.two_stage.1",
+            {"train": "last:2", "epochs": 4, "lr": 0.1, "views": 0},
+            "variants.two_stage.1.views: expected a number above 0, got 0",
+        ),
         ("variants.frozen", [], "variants.frozen: expected at least one entry"),
         ("variants.a-b", [{"train": "head", "epochs": 1, "lr": 0.1}], "variants.a-b: expected text that matches"),
         ("variants", {}, "variants: expected at least one entry"),
@@ -471,6 +486,11 @@ def test_a_recipe_without_lists_is_its_only_candidate(tmp_path: Path) -> None:
     phases = {"train": "head", "epochs": 2, "lr": 0.1}, {"train": "last:2", "epochs": 3, "lr": 1, "head_lr": 2}
     head, last = Phase(train="head", epochs=2, lr=0.1), Phase(train="last:2", epochs=3, lr=1.0, head_lr=2.0)
     assert candidates_of(tmp_path, *phases) == [(head, last)]
+    cached = [last.model_copy(update={"views": views}) for views in (1, 4)]
+    assert candidates_of(tmp_path, {**phases[1], "views": [1, 4]}) == [(phase,) for phase in cached]
+    # What has no cached views is written as before there were any.
+    assert last.model_dump() == phases[1]
+    assert cached[0].model_dump() == {**phases[1], "views": 1}
 
 
 def test_a_head_phase_without_steps_is_solved(tmp_path: Path) -> None:

@@ -407,12 +407,23 @@ class SolvedPhase(TrainsPart):
     train: Literal["head"] = "head"
 
 
+_LEFT_OUT_IF_NONE = Field(exclude_if=lambda value: value is None)
+"""So that phases without the knob are written as they were before there was one."""
+
+
 class Phase(TrainsPart):
     """Gradient steps: what is trained, for how long, and how fast."""
 
     epochs: Positive
     lr: PositiveFloat
     head_lr: PositiveFloat | None = None
+    views: Annotated[Positive | None, _LEFT_OUT_IF_NONE] = None
+    """How many views of each image are computed once below the trained blocks; None: nothing is."""
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether each epoch runs whole images through the model, and not what was computed of them once."""
+        return self.train != "head" and self.views is None
 
 
 AnyPhase = Phase | SolvedPhase
@@ -450,6 +461,14 @@ class PhaseChoices(TrainsPart):
     epochs: PositiveChoices | None = None
     lr: RateChoices | None = None
     head_lr: RateChoices | None = None
+    views: Annotated[PositiveChoices | None, _LEFT_OUT_IF_NONE] = None
+
+    @model_validator(mode="after")
+    def _computes_once_what_lies_below_a_cut(self) -> "PhaseChoices":
+        if self.views is not None and self.train in ("head", "all"):
+            why = "embed.views is for heads" if self.train == "head" else "nothing stays as it is under all"
+            raise ValueError(f"views is for last:N phases ({why}); remove it, or write train: last:2")
+        return self
 
     @model_validator(mode="after")
     def _is_solved_or_has_steps(self) -> "PhaseChoices":
@@ -469,10 +488,11 @@ class PhaseChoices(TrainsPart):
         if self.epochs is None or self.lr is None:
             return [SolvedPhase()]
         return [
-            Phase(train=self.train, epochs=epochs, lr=lr, head_lr=head_lr)
+            Phase(train=self.train, epochs=epochs, lr=lr, head_lr=head_lr, views=views)
             for epochs in _as_list(self.epochs)
             for lr in _as_list(self.lr)
             for head_lr in ([None] if self.head_lr is None else _as_list(self.head_lr))
+            for views in ([None] if self.views is None else _as_list(self.views))
         ]
 
 

@@ -20,7 +20,7 @@ from thaw.compute.collectives import process_group, require_same_inputs
 from thaw.errors import ConfigError, DataError
 from thaw.paths import Cell
 
-CELLS = (Cell("frozen", 0), Cell("solved", 0), Cell("tuned", 0))
+CELLS = (Cell("frozen", 0), Cell("solved", 0), Cell("tuned", 0), Cell("cached", 0))
 
 PROGRAM = """
 import os
@@ -34,13 +34,16 @@ from thaw.errors import exit_code
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.params import Phase, SolvedPhase
 from thaw.paths import Cell
-from thaw.training import checkpoint, embed
+from thaw.training import checkpoint, embed, infer_views
 from thaw.training.train import train_cell
 from thaw.utils.ranks import relaunch
 
 HEAD, ALL = Phase(train="head", epochs=5, lr=0.01), Phase(train="all", epochs=3, lr=0.001)
 # 12 images to train on: the last of the batches of 5 has two, and the last of 11 has one for two processes.
-CASES = {"frozen": ((HEAD,), 5), "solved": ((SolvedPhase(),), 5), "tuned": ((HEAD, ALL), 11)}
+CASES = {
+    "frozen": ((HEAD,), 5), "solved": ((SolvedPhase(),), 5), "tuned": ((HEAD, ALL), 11),
+    "cached": ((HEAD, Phase(train="last:1", epochs=2, lr=0.001, views=2)), 5),
+}
 
 # "1 embed 2 SIGTERM" stops the process of rank 1 at its second batch, "0 train 9 SIGKILL" rank 0 at its ninth step.
 rank, place, moment, name = os.environ.get("STOP", "0 nowhere 0 none").split()
@@ -59,7 +62,7 @@ def stopping(function):
     return counted
 
 if place == "embed":
-    embed.normalise = stopping(embed.normalise)
+    infer_views.normalise = stopping(infer_views.normalise)
 if place == "train":
     torch.optim.lr_scheduler.LRScheduler.step = stopping(torch.optim.lr_scheduler.LRScheduler.step)
     # Each step is worth a checkpoint.

@@ -163,7 +163,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
             os.kill(os.getpid(), signal.SIGTERM)
         return normalise(views, preprocessing, device)
 
-    monkeypatch.setattr("thaw.training.embed.normalise", counted)
+    monkeypatch.setattr("thaw.training.infer_views.normalise", counted)
     # One batch at a time, so that the second is the second.
     monkeypatch.setattr("thaw.compute.inference.count_own_cores", lambda: 1)
     return shown

@@ -12,6 +12,7 @@ from torch import nn
 from conftest import TINY_BACKBONE
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, set_trainable
+from thaw.network.cut import require_cut
 from thaw.params import Phase
 from thaw.training.flops import StepFlops, count_forward_flops, count_phase_flops, count_step_flops
 
@@ -83,6 +84,15 @@ def test_the_fewer_blocks_are_trained_the_less_it_costs() -> None:
     backward = [counted.backward for counted in counts]
     assert backward == sorted(set(backward))
     assert count("last:3") == count("all")
+
+
+@pytest.mark.parametrize("train", ["last:1", "last:2"])
+def test_above_a_cut_there_is_what_does_not_lie_below(train: str) -> None:
+    phase, model = Phase(train=train, epochs=1, lr=0.1), build_model()
+    above, cut = count_phase_flops(model, phase.model_copy(update={"views": 2})), require_cut(model, phase, place="")
+    below = count_forward_flops(cut.below, size_px=32)
+    assert 0 < below < count(train).forward
+    assert above == StepFlops(forward=count(train).forward - below, backward=count(train).backward)
 
 
 @pytest.mark.parametrize("train", ["head", "last:1", "all"])

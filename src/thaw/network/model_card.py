@@ -37,7 +37,7 @@ class Compute(Record):
     """Floating-point operations of training and validation, without those of `embed` and of the temperature."""
 
     images_seen: int
-    """Forward and backward passes of whole images; a head on features sees none."""
+    """Forward and backward passes of whole images; a head on features sees none, nor do blocks on cached maps."""
 
 
 class ModelCard(Record):

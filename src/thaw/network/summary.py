@@ -8,6 +8,7 @@ from thaw.data.splits_csv import read_splits
 from thaw.data.transforms import Preprocessing
 from thaw.network.backbones import block_shapes, build_backbone, library_of
 from thaw.network.classifier import Classifier, count_parameters, require_blocks, set_trainable
+from thaw.network.cut import require_cut
 from thaw.network.registry import WeightsLocation, find_weights
 from thaw.params import Params
 
@@ -76,6 +77,8 @@ def summarise_model(params: Params) -> ModelSummary:
     for variant, phases in params.variants.items():
         for number, phase in enumerate(phases):
             require_blocks(classifier, phase, place=f"variants.{variant}.{number}.train")
+            if phase.views is not None:
+                require_cut(classifier, phase, place=f"variants.{variant}.{number}.views")
     return ModelSummary(
         name=backbone.name,
         origin=library_of(backbone.name),

@@ -5,26 +5,19 @@ features. Another `embed.batch_size` or `compute.threads` may change their last 
 resumes after any of its batches, and ends with the bytes of an undisturbed one.
 """
 
-import hashlib
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from thaw.compute.collectives import all_reduce_rows, process_group, require_same_inputs
 from thaw.compute.determinism import make_deterministic
 from thaw.compute.device import choose_device, describe_device, peak_memory_mib
-from thaw.compute.inference import infer_in_order
 from thaw.compute.memory import explain_out_of_memory, keep_freed_memory
-from thaw.data.decode import Pixels
 from thaw.data.features import Features, FeatureTable, write_features
 from thaw.data.image_zip import ImageZip
-from thaw.data.loader import batches
-from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import Preprocessing, centre_view, normalise, random_view
 from thaw.errors import TrainingError
 from thaw.network.backbone import Backbone, write_backbone
 from thaw.network.backbones import build_backbone
@@ -34,8 +27,8 @@ from thaw.params import FLOAT32, BackboneParams, ComputeParams, EmbedParams
 from thaw.training.checkpoint import Checkpointer, run_key
 from thaw.training.cost_json import EmbedCost, write_cost
 from thaw.training.flops import count_forward_flops
+from thaw.training.infer_views import images_at_once, infer_views
 from thaw.utils.progress import progress
-from thaw.utils.random_streams import random_stream
 from thaw.utils.ranks import is_main_process, rank, shard_by_batch, world_size
 from thaw.utils.signals import capture_signals
 
@@ -131,30 +124,30 @@ def _compute(
     started_s = time.perf_counter()
     device, views = choose_device(), embed.views
     forward = fuse_for_inference(backbone.module, compute, device)
-    images_at_once = max(1, embed.batch_size // views)
     paths = archive.paths
     features = np.zeros((len(paths), views, backbone.width), np.float32)
-    order = shard_by_batch(range(len(paths)), batch_size=images_at_once)
+    order = shard_by_batch(range(len(paths)), batch_size=images_at_once(embed.batch_size, views=views))
     saved = None if checkpointer is None else checkpointer.load()
     done, earlier_s = 0, 0.0
     if saved is not None:
         done, earlier_s = saved["images"], saved["seconds"]
         features[order[:done]] = saved["features"].numpy()
 
-    def views_of(index: int) -> Pixels:
-        return _cut_views(archive.read_image(paths[index]), paths[index], backbone.preprocessing, count=views)
-
-    def embed_batch(batch: tuple[list[int], Pixels]) -> tuple[list[int], NDArray[np.float32]]:
-        rows, cut = batch
-        full = np.resize(cut, (images_at_once * views, *cut.shape[2:]))  # the last batch: filled by repeating
-        made = forward(normalise(full, backbone.preprocessing, device)).cpu().numpy()  # (B, width)
-        return rows, made[: len(rows) * views].reshape(len(rows), views, backbone.width)
-
     label = "embed, resumed" if done else "embed"
     shown = progress(label, total=len(order), unit="images", done=done)
     with capture_signals() as stopped_by, shown as bar:
-        cut_batches = batches(order[done:], views_of, batch_size=images_at_once)
-        for rows, made in infer_in_order(embed_batch, cut_batches, compute=compute, device=device):
+        made_in_order = infer_views(
+            forward,
+            archive,
+            [paths[row] for row in order[done:]],
+            preprocessing=backbone.preprocessing,
+            views=views,
+            batch_size=embed.batch_size,
+            compute=compute,
+            device=device,
+        )
+        for made in made_in_order:
+            rows = order[done : done + len(made)]
             features[rows] = made
             bar.update(len(rows))
             done += len(rows)
@@ -170,13 +163,3 @@ def _compute(
                 place = f"after {done:,} of {len(order):,} images"
                 raise TrainingError(f"embed: stopped by {signal} {place}; run the same command to {then}")
     return all_reduce_rows(features), earlier_s
-
-
-def _cut_views(image: StoredImage, path: str, preprocessing: Preprocessing, *, count: int) -> Pixels:
-    """The centre view and `count` - 1 augmented ones, shape `(count, S, S, 3)`, uint8.
-
-    What is random depends on the image's path and the view's number alone.
-    """
-    name = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8])
-    augmented = (random_view(image, preprocessing, random_stream(name, number)) for number in range(1, count))
-    return np.stack([centre_view(image, preprocessing), *augmented])

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.network.classifier import Classifier, set_trainable
+from thaw.network.cut import require_cut
 from thaw.params import Phase
 
 
@@ -57,8 +58,9 @@ def _unfused_attention() -> AbstractContextManager[None]:
 
 def count_forward_flops(module: nn.Module, *, size_px: int) -> int:
     """Count one forward pass of an image of `size_px` x `size_px`."""
+    device = next(module.parameters()).device
     with torch.inference_mode(), _unfused_attention(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, 3, size_px, size_px))
+        module(torch.zeros(1, 3, size_px, size_px, device=device))
     return int(counter.get_total_flops())
 
 
@@ -79,7 +81,7 @@ def _convolution_backward_flops(
 
 
 def count_phase_flops(model: Classifier, phase: Phase) -> StepFlops:
-    """Count what a phase computes for one image: of a `head` phase the head alone, on features.
+    """Count what each epoch of a phase computes for one image: the head alone, or what lies above a cut, on features.
 
     Which parameters are trained is decided anew by the next phase; `model` is otherwise as before.
     """
@@ -87,11 +89,15 @@ def count_phase_flops(model: Classifier, phase: Phase) -> StepFlops:
     was_training = model.training
     model.eval()
     device = model.head.weight.device
+    side_px = model.preprocessing.image_size_px
+    forward: nn.Module = model
+    shape: tuple[int, ...] = (3, side_px, side_px)
     if phase.train == "head":
-        flops = count_step_flops(model.head, torch.zeros(1, model.head.in_features, device=device))
-    else:
-        side_px = model.preprocessing.image_size_px
-        flops = count_step_flops(model, torch.zeros(1, 3, side_px, side_px, device=device))
+        forward, shape = model.head, (model.head.in_features,)
+    elif phase.views is not None:
+        cut = require_cut(model, phase, place="views")
+        forward, shape = cut.above, cut.shape
+    flops = count_step_flops(forward, torch.zeros(1, *shape, device=device))
     model.zero_grad(set_to_none=True)
     model.train(was_training)
     return flops

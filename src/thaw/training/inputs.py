@@ -1,11 +1,11 @@
-"""What a phase sees: features for the head, or augmented images for the whole model, in a random order.
+"""What a phase sees, in a random order: augmented images, or what was computed once below the head or the last blocks.
 
 What is random comes from generators named by seed, purpose, phase and epoch (and, for augmentation, image): the
 variants of one seed see the images in the same order.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from thaw.data.image_zip import ImageZip
 from thaw.data.loader import batches
 from thaw.data.transforms import centre_view, normalise, random_view
 from thaw.network.classifier import Classifier
+from thaw.network.cut import require_cut
 from thaw.params import ComputeParams, Phase, TrainingParams
+from thaw.training.cut_maps import CutMaps
 from thaw.training.optim import weigh_classes
 from thaw.utils.random_streams import random_stream
 from thaw.utils.ranks import shard_by_batch, shard_each_batch
@@ -52,7 +54,7 @@ class PhaseInputs:
     """What a phase shows to which part of the model; the only place where `head` and the others differ."""
 
     forward: Callable[[Tensor], Tensor]
-    """The whole model, or its head alone."""
+    """The whole model, or what the phase trains of it."""
 
     train: Callable[[int, int], Batches]
     """The number of an epoch, and how many batches to leave out -> the others, in the epoch's random order.
@@ -62,6 +64,9 @@ class PhaseInputs:
 
     val: Callable[[], Batches]
     """Of several processes, each gets some of the batches."""
+
+    once_flops: Mapping[str, int]
+    """Floating-point operations of maps at a cut, under the name of what computes them; empty where there are none."""
 
     images: int
     """How many images an epoch of training has."""
@@ -85,8 +90,15 @@ def build_inputs(
     params: TrainingParams,
     compute: ComputeParams,
     seed: int,
+    cut_maps: CutMaps | None = None,
 ) -> PhaseInputs:
-    """The inputs of the phase `number` of a variant, counted from 0; see `loop.fit` for the other arguments."""
+    """The inputs of the phase `number` of a variant, counted from 0; see `loop.fit` for the other arguments.
+
+    A phase with `views` needs `cut_maps`.
+
+    Raises:
+        ConfigError: the phase has `views`, and nothing of the model can be computed once.
+    """
     device = model.head.weight.device
     train, val = data.train, data.val
     val_order = shard_by_batch(range(len(val.paths)), batch_size=params.batch_size)
@@ -94,6 +106,10 @@ def build_inputs(
         None if weights is None else torch.from_numpy(weights).float().to(device)
         for weights in (weigh_classes(s.labels, classes=len(model.classes), params=params) for s in (train, val))
     )
+    if phase.sees_images:
+        feed = _feed_images(model, number=number, data=data, compute=compute, seed=seed)
+    else:
+        feed = _feed_cached(model, phase, number=number, data=data, compute=compute, seed=seed, cut_maps=cut_maps)
 
     def order(epoch: int, batches_done: int) -> tuple[list[int], int]:
         shuffled = random_stream(seed, ORDER, number, epoch).permutation(len(train.paths))
@@ -108,47 +124,92 @@ def build_inputs(
             random = random_stream(seed, MIXUP, number, epoch, batch)
             yield mix_up(inputs, labels, classes=len(model.classes), alpha=params.mixup_alpha, random=random)
 
-    if phase.train == "head":
-
-        def train_features(epoch: int, done: int) -> Batches:
-            views = random_stream(seed, CACHED_VIEW, number, epoch).integers(
-                train.views.shape[1], size=len(train.paths)
-            )
-            return _feature_batches(train, *order(epoch, done), views=views, device=device)
-
-        centre = np.zeros(len(val.paths), np.int64)
-        return PhaseInputs(
-            forward=model.head,
-            train=lambda epoch, done: mixed(epoch, done, train_features(epoch, done)),
-            val=lambda: _feature_batches(val, val_order, params.batch_size, views=centre, device=device),
-            images=len(train.paths),
-            val_images=len(val.paths),
-            class_weights=class_weights,
-            val_class_weights=val_class_weights,
-        )
-
-    def augmented(epoch: int, done: int) -> Batches:
-        def view(index: int) -> NDArray[np.uint8]:
-            random = random_stream(seed, AUGMENTATION, number, epoch, index)
-            return random_view(data.images.read_image(train.paths[index]), model.preprocessing, random)
-
-        return _image_batches(model, train, view, *order(epoch, done))
-
-    def centre_views() -> Batches:
-        def view(index: int) -> NDArray[np.uint8]:
-            return centre_view(data.images.read_image(val.paths[index]), model.preprocessing)
-
-        return _image_batches(model, val, view, val_order, params.batch_size)
-
     return PhaseInputs(
-        forward=in_precision(compiled(model) if compute.compile else model, compute, device),
-        train=lambda epoch, done: mixed(epoch, done, augmented(epoch, done)),
-        val=centre_views,
+        forward=feed.forward,
+        train=lambda epoch, done: mixed(epoch, done, feed.train(epoch, *order(epoch, done))),
+        val=lambda: feed.val(val_order, params.batch_size),
+        once_flops=feed.once_flops,
         images=len(train.paths),
         val_images=len(val.paths),
         class_weights=class_weights,
         val_class_weights=val_class_weights,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Feed:
+    """What becomes of images in a given order."""
+
+    forward: Callable[[Tensor], Tensor]
+    """What takes them."""
+
+    train: Callable[[int, Sequence[int], int], Batches]
+    """The number of an epoch, the training images in its order, and how many of them are a batch."""
+
+    val: Callable[[Sequence[int], int], Batches]
+    """The same of validation images, which are the same in each epoch."""
+
+    once_flops: Mapping[str, int] = field(default_factory=dict)
+    """See `PhaseInputs`."""
+
+
+def _feed_cached(
+    model: Classifier,
+    phase: Phase,
+    *,
+    number: int,
+    data: TrainingData,
+    compute: ComputeParams,
+    seed: int,
+    cut_maps: CutMaps | None,
+) -> _Feed:
+    """Features, or maps at a cut: in each epoch one of an image's cached views, drawn at random; of val the centre."""
+    device = model.head.weight.device
+    if phase.views is None:
+        forward: Callable[[Tensor], Tensor] = model.head
+        once_flops: dict[str, int] = {}
+
+        def cached(split: LabelledImages, views: int) -> LabelledImages:  # noqa: ARG001, as below
+            return split
+    else:
+        assert cut_maps is not None
+        cut = require_cut(model, phase, place="views")
+        forward = in_precision(compiled(cut.above) if compute.compile else cut.above, compute, device)
+        once_flops = cut_maps.count_flops(model, cut, images=len(data.train.paths) * phase.views + len(data.val.paths))
+
+        def cached(split: LabelledImages, views: int) -> LabelledImages:
+            return cut_maps.of(split, model, cut, views=views)
+
+    def train_batches(epoch: int, order: Sequence[int], batch_size: int) -> Batches:
+        split = cached(data.train, phase.views or 1)
+        drawn = random_stream(seed, CACHED_VIEW, number, epoch).integers(split.views.shape[1], size=len(split.paths))
+        return _cached_batches(split, order, batch_size, views=drawn, device=device)
+
+    def val_batches(order: Sequence[int], batch_size: int) -> Batches:
+        split, centre = cached(data.val, 1), np.zeros(len(data.val.paths), np.int64)
+        return _cached_batches(split, order, batch_size, views=centre, device=device)
+
+    return _Feed(forward=forward, train=train_batches, val=val_batches, once_flops=once_flops)
+
+
+def _feed_images(model: Classifier, *, number: int, data: TrainingData, compute: ComputeParams, seed: int) -> _Feed:
+    """Images, augmented anew in each epoch; of val the centre views."""
+
+    def train_batches(epoch: int, order: Sequence[int], batch_size: int) -> Batches:
+        def view(index: int) -> NDArray[np.uint8]:
+            random = random_stream(seed, AUGMENTATION, number, epoch, index)
+            return random_view(data.images.read_image(data.train.paths[index]), model.preprocessing, random)
+
+        return _image_batches(model, data.train, view, order, batch_size)
+
+    def val_batches(order: Sequence[int], batch_size: int) -> Batches:
+        def view(index: int) -> NDArray[np.uint8]:
+            return centre_view(data.images.read_image(data.val.paths[index]), model.preprocessing)
+
+        return _image_batches(model, data.val, view, order, batch_size)
+
+    forward = compiled(model) if compute.compile else model
+    return _Feed(forward=in_precision(forward, compute, model.head.weight.device), train=train_batches, val=val_batches)
 
 
 def mix_up(
@@ -175,13 +236,16 @@ def mix_up(
     return torch.lerp(inputs[partners], inputs, share), torch.lerp(targets[partners], targets, share)
 
 
-def _feature_batches(
+def _cached_batches(
     split: LabelledImages, order: Sequence[int], batch_size: int, *, views: NDArray[np.int64], device: torch.device
 ) -> Batches:
-    """Features of the images in `order`; `views`, shape `(N,)`, says which cached view stands for each image."""
+    """Features or maps of the images in `order`; `views`, shape `(N,)`, says which cached view stands for each."""
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield torch.from_numpy(split.views[rows, views[rows]]).to(device), _labels(split, rows, device)
+        inputs = torch.from_numpy(split.views[rows, views[rows]]).to(device)
+        if inputs.ndim == 4:  # maps, (B, C, H, W), as they would come out of the blocks below
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        yield inputs, _labels(split, rows, device)
 
 
 def _image_batches(

@@ -1,7 +1,8 @@
 """Phases -> a trained model and its history: the one training loop.
 
 A `head` phase sees features that `embed` computed once; the backbone takes no part in it, so that neither its weights
-nor its BatchNorm statistics can move. Any other phase sees augmented images. Everything else is the same.
+nor its BatchNorm statistics can move. A phase with `views` sees maps below its blocks that were computed once, and what
+made them takes no part in it either. Any other phase sees augmented images. Everything else is the same.
 
 What is random comes from generators named by seed, phase and epoch (and, for augmentation, image): the variants of
 one seed share the first head and the order of images, and phases that are equal in two variants end in equal bytes.
@@ -23,6 +24,7 @@ from thaw.params import FLOAT32, AnyPhase, ComputeParams, Phase, SolvedPhase, Tr
 from thaw.paths import Cell
 from thaw.training.checkpoint import Checkpointer
 from thaw.training.cost_json import PhaseCost
+from thaw.training.cut_maps import CutMaps
 from thaw.training.flops import StepFlops, count_phase_flops
 from thaw.training.head_solver import PenaltyFit, SolvedHead, count_solver_flops, solve_head
 from thaw.training.history_csv import Epoch, History
@@ -58,6 +60,9 @@ class FitResult:
     solver_flops: int
     """Of solved heads."""
 
+    once_flops: Mapping[str, int]
+    """Of maps at a cut, under the name of what computed them; candidates that have one in common computed it once."""
+
     images_seen: int
     """Forward and backward passes of whole images."""
 
@@ -91,6 +96,7 @@ def fit(
     checkpointer: Checkpointer | None = None,
     name: str = "",
     solved_head: SolvedHead | None = None,
+    cut_maps: CutMaps | None = None,
 ) -> FitResult:
     """Train `model` phase by phase; it ends with the weights of the epoch with the lowest validation loss.
 
@@ -107,14 +113,24 @@ def fit(
             last checkpoint is the caller's, once the model is safe. None keeps nothing.
         name: what progress calls the run; empty: `cell`.
         solved_head: of an earlier candidate, whose solved phase is the same; None: it is solved here.
+        cut_maps: of earlier candidates; None: all maps at a cut are computed here.
 
     Raises:
-        ConfigError: a phase trains more blocks than the backbone has; nothing has been trained then.
+        ConfigError: a phase trains more blocks than the backbone has, or its maps cannot be computed or do not fit into
+            memory; nothing has been trained then.
         TrainingError: SIGTERM or Ctrl-C came; names the run, the phase and the epoch.
     """
     name = name or str(cell)
+    if cut_maps is None:
+        cut_maps = CutMaps(name=name, images=data.images, batch_size=params.batch_size, compute=compute)
     for number, phase in enumerate(phases):
-        require_blocks(model, phase, place=f"variants.{cell.variant}.{number}.train")
+        place, counts = (
+            f"variants.{cell.variant}.{number}",
+            {"train": len(data.train.paths), "val": len(data.val.paths)},
+        )
+        require_blocks(model, phase, place=f"{place}.train")
+        if isinstance(phase, Phase) and phase.views is not None:
+            cut_maps.require_memory(model, phase, **counts, place=f"{place}.views")
     run = _Run(
         cell=cell, model=model, best_weights=_copy_weights(model), checkpointer=checkpointer, solved_head=solved_head
     )
@@ -128,9 +144,16 @@ def fit(
                 _solve_phase(run, data, params=params, label=label)
                 continue
             inputs = build_inputs(
-                model, phase, number=number, data=data, params=params, compute=compute, seed=cell.seed
+                model,
+                phase,
+                number=number,
+                data=data,
+                params=params,
+                compute=compute,
+                seed=cell.seed,
+                cut_maps=cut_maps,
             )
-            run.begin_phase(phase, params=params, images=inputs.images, saved=saved)
+            run.begin_phase(phase, inputs, params=params, saved=saved)
             saved = None
             done = (run.state.epoch - 1) * inputs.images + run.state.sums.images
             label += ", resumed" if done else ""
@@ -150,6 +173,7 @@ def fit(
         costs=tuple(run.state.costs),
         flops=run.state.flops,
         solver_flops=run.state.solver_flops,
+        once_flops=run.state.once_flops,
         images_seen=run.state.images_seen,
         solved_head=run.solved_head,
         earlier_seconds=earlier_seconds,
@@ -189,12 +213,13 @@ class _Run:
         return saved
 
     def begin_phase(
-        self, phase: Phase, *, params: TrainingParams, images: int, saved: Mapping[str, Any] | None
+        self, phase: Phase, inputs: PhaseInputs, *, params: TrainingParams, saved: Mapping[str, Any] | None
     ) -> None:
         """Learn with a new optimiser; give it the memory of the one in the checkpoint `saved`."""
         self.step_flops = count_phase_flops(self.model, phase)
+        self.state.once_flops |= inputs.once_flops
         self.optimizer = build_optimizer(self.model, phase, params)
-        steps = count_steps(phase, images=images, params=params)
+        steps = count_steps(phase, images=inputs.images, params=params)
         self.schedule = LambdaLR(self.optimizer, warmup_cosine(steps, warmup_ratio=params.warmup_ratio))
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -352,7 +377,7 @@ def _train_epoch(run: _Run, phase: Phase, inputs: PhaseInputs, *, params: Traini
     if state.end_epoch(epoch):
         run.best_weights = _copy_weights(run.model)
     state.flops += inputs.images * run.step_flops.training + inputs.val_images * run.step_flops.forward
-    state.images_seen += inputs.images if phase.train != "head" else 0
+    state.images_seen += inputs.images if phase.sees_images else 0
     run.save_or_stop(epoch_ended=True)
 
 

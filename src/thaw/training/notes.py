@@ -183,9 +183,10 @@ def _describe_phase(phase: AnyPhase | PhaseChoices) -> str:
         return f"{phase.train} (solved)"
     head = "" if phase.head_lr is None else f" (its head at {name_choices(phase.head_lr)})"
     one = phase.epochs in (1, [1])
+    views = "" if phase.views is None else f" on cached views ({name_choices(phase.views)} an image)"
     return (
-        f"{phase.train} at {name_choices(phase.lr)}{head} for {name_choices(phase.epochs)} epoch{'s' * (not one)} "
-        "at most"
+        f"{phase.train}{views} at {name_choices(phase.lr)}{head} for {name_choices(phase.epochs)} "
+        f"epoch{'s' * (not one)} at most"
     )
 
 

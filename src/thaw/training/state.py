@@ -71,6 +71,9 @@ class TrainingState:
     solver_flops: int = 0
     """Of solved heads so far."""
 
+    once_flops: dict[str, int] = field(default_factory=dict)
+    """Of maps at a cut so far, each under the name of what computed them."""
+
     images_seen: int = 0
     """Forward and backward passes of whole images so far."""
 

@@ -20,6 +20,7 @@ from scipy.special import softmax
 from thaw.compute.collectives import all_reduce_rows
 from thaw.network.classifier import Classifier
 from thaw.params import AnyPhase, ComputeParams, Phase, TrainingParams
+from thaw.training.cut_maps import CutMaps
 from thaw.training.inputs import TrainingData, build_inputs
 from thaw.utils.ranks import shard_by_batch
 
@@ -64,6 +65,7 @@ def predict_val_logits(
     params: TrainingParams,
     compute: ComputeParams,
     seed: int,
+    cut_maps: CutMaps,
 ) -> NDArray[np.float64]:
     """The logits of the validation split, shape `(M, C)`, as the phase that the model was kept from validates.
 
@@ -77,6 +79,7 @@ def predict_val_logits(
         params: what the phases share.
         compute: how the device computes.
         seed: of the run.
+        cut_maps: of the run.
     """
     model.eval()
     with torch.inference_mode():
@@ -84,7 +87,9 @@ def predict_val_logits(
             features = torch.from_numpy(data.val.features).to(model.head.weight.device)
             solved: NDArray[np.float64] = model.head(features).cpu().double().numpy()
             return solved
-        inputs = build_inputs(model, phase, number=number, data=data, params=params, compute=compute, seed=seed)
+        inputs = build_inputs(
+            model, phase, number=number, data=data, params=params, compute=compute, seed=seed, cut_maps=cut_maps
+        )
         logits = np.zeros((len(data.val.paths), len(model.classes)))
         order = shard_by_batch(range(len(logits)), batch_size=params.batch_size)
         done = 0

@@ -26,6 +26,7 @@ from thaw.params import FLOAT32, AnyPhase, BackboneParams, ComputeParams, Storag
 from thaw.paths import CHECKPOINTS, Cell
 from thaw.training.checkpoint import Checkpointer, run_key
 from thaw.training.cost_json import PhaseCost, TrainCost, write_cost
+from thaw.training.cut_maps import CutMaps
 from thaw.training.head_solver import SolvedHead
 from thaw.training.history_csv import write_history
 from thaw.training.inputs import TrainingData
@@ -89,8 +90,16 @@ def train_cell(
             "backbone": [backbone.model_dump(), table.backbone_sha256],
             "data": [data.train.fingerprint(), data.val.fingerprint(), images.fingerprint()],
         }
+        cut_maps = CutMaps(name=str(cell), images=images, batch_size=training.batch_size, compute=compute)
         chosen, best_model, results = _fit_candidates(
-            model, candidates, cell=cell, data=data, training=training, compute=compute, facts=facts
+            model,
+            candidates,
+            cell=cell,
+            data=data,
+            training=training,
+            compute=compute,
+            facts=facts,
+            cut_maps=cut_maps,
         )
         kept = results[chosen].best.phase
         logits = predict_val_logits(
@@ -101,6 +110,7 @@ def train_cell(
             params=training,
             compute=compute,
             seed=cell.seed,
+            cut_maps=cut_maps,
         )
     if not is_main_process():
         return ()
@@ -118,8 +128,7 @@ def train_cell(
         best=BestEpoch(phase=results[chosen].best.phase, epoch=results[chosen].best.epoch),
         candidates=tried,
         compute=Compute(
-            # Candidates that begin with a solved head have the same one.
-            flops=sum(result.flops for result in results) + max(result.solver_flops for result in results),
+            flops=_count_flops(results),
             images_seen=sum(result.images_seen for result in results),
         ),
         trainable_parameters=max(_count_trained(model, phase) for phase in candidates[chosen]),
@@ -158,6 +167,7 @@ def _fit_candidates(
     training: TrainingParams,
     compute: ComputeParams,
     facts: dict[str, Any],
+    cut_maps: CutMaps,
 ) -> tuple[int, Classifier, list[FitResult]]:
     """Train each candidate from the same start; the last checkpoints of those that are done stay until all are.
 
@@ -169,6 +179,7 @@ def _fit_candidates(
         training: what their phases share.
         compute: how the device computes.
         facts: all else that the result depends on.
+        cut_maps: of all of them.
 
     Returns:
         The number of the one with the lowest validation loss, its model, and the results of all.
@@ -197,6 +208,7 @@ def _fit_candidates(
             checkpointer=Checkpointer(path=cell.checkpoint(number), key=key),
             name=str(cell) if len(candidates) == 1 else f"{cell}, candidate {number + 1} of {len(candidates)}",
             solved_head=solved_head,
+            cut_maps=cut_maps,
         )
         results.append(result)
         solved_head = result.solved_head
@@ -216,6 +228,14 @@ def _explain_out_of_memory(training: TrainingParams, backbone: BackboneParams) -
         f"training on {training.batch_size} images of {backbone.image_size_px} px at once",
         remedy="set training.batch_size to less and training.grad_accum_steps to more, or lower backbone.image_size_px",
     )
+
+
+def _count_flops(results: Sequence[FitResult]) -> int:
+    """What all candidates took; those that begin with a solved head have the same one, and maps at a cut are shared."""
+    once: dict[str, int] = {}
+    for result in results:
+        once |= result.once_flops
+    return sum(result.flops for result in results) + max(result.solver_flops for result in results) + sum(once.values())
 
 
 def _describe_candidate(phases: tuple[AnyPhase, ...], result: FitResult) -> Candidate:

@@ -1,6 +1,7 @@
 """What the benchmarks share: the real photos beside the project, and a clock."""
 
 import io
+import os
 import sys
 import time
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from thaw.compute.cores import JOBS, count_cores
 from thaw.data.clean import clean_images
 from thaw.data.features import LabelledImages
 from thaw.data.image_zip import ImageZip
@@ -89,3 +91,29 @@ def seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def compare_with_network_alone(whole: Callable[[], object], alone: Callable[[], object], *, rounds: int) -> list[float]:
+    """What a way that fetches its images reaches of what the network alone does, on tensors that lie in memory.
+
+    Both run in turns, so that a busy machine slows both.
+
+    Returns:
+        The fastest seconds of each, their ratio, and the ratio of processor seconds, which is what is reached where no
+        core is to spare.
+    """
+    turns: list[tuple[float, ...]] = []
+    for _ in range(rounds):
+        turn: list[float] = []
+        for function in (whole, alone):
+            processor_s = time.process_time()
+            turn.append(seconds(function))
+            turn.append(time.process_time() - processor_s)
+        turns.append(tuple(turn))
+    whole_s, whole_processor_s, alone_s, alone_processor_s = (min(column) for column in zip(*turns, strict=True))
+    return [whole_s, alone_s, alone_s / whole_s, alone_processor_s / whole_processor_s]
+
+
+def share_cores() -> None:
+    """Let a stage have one thread for the network and one to fetch images, as where `thaw repro` runs one a core."""
+    os.environ.setdefault(JOBS, str(count_cores()))

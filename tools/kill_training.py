@@ -43,7 +43,12 @@ CELL = Cell("two_stage", 0)
 BACKBONE = BackboneParams(name="mobilenet_v3_small", weights="none", blocks=4, image_size_px=32)
 TRAINING = PARAMS.training.model_copy(update={"batch_size": 4, "batch_norm": "train", "patience_epochs": 50})
 CANDIDATES: list[tuple[AnyPhase, ...]] = [
-    (SolvedPhase(), Phase(train="head", epochs=20, lr=0.01), Phase(train="all", epochs=6, lr=lr))
+    (
+        SolvedPhase(),
+        Phase(train="head", epochs=20, lr=0.01),
+        Phase(train="all", epochs=6, lr=lr),
+        Phase(train="last:2", epochs=6, lr=lr, views=2),
+    )
     for lr in (0.001, 0.003)
 ]
 """All kinds of phases, and two candidates of which one is chosen."""

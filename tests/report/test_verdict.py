@@ -212,6 +212,8 @@ def test_phases_in_words() -> None:
     choices = PhaseChoices.model_validate({"train": "all", "epochs": 4, "lr": [0.0001, 0.001], "head_lr": 0.01})
     assert describe_phases([choices]) == "all at 0.0001 or 0.001 (its head at 0.01) for 4 epochs at most"
     assert describe_phases([PhaseChoices(train="head")]) == "head (solved)"
+    cached = PhaseChoices(train="last:2", epochs=1, lr=0.1, views=4)
+    assert describe_phases([cached]) == "last:2 on cached views (4 an image) at 0.1 for 1 epoch at most"
 
 
 def test_numbers_and_lists_in_words() -> None:

@@ -56,6 +56,12 @@ def main() -> None:
     inspect.set_defaults(command=_inspect)
     repro = commands.add_parser("repro", help="run the pipeline, as `dvc repro` does, with several stages at once")
     repro.add_argument(
+        "targets",
+        nargs="*",
+        metavar="STAGE",
+        help="run these alone, and what lies before them: evaluate@frozen-0, or 'evaluate@*-0' (default: all)",
+    )
+    repro.add_argument(
         "--jobs",
         type=int,
         metavar="N",
@@ -141,7 +147,7 @@ def _repro(arguments: argparse.Namespace) -> None:
 
     require_jobs(arguments.jobs)
     try:
-        reproduce_pipeline(params, jobs=arguments.jobs)
+        reproduce_pipeline(params, targets=arguments.targets, jobs=arguments.jobs)
     except StoppedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(128 + error.number)

@@ -207,3 +207,17 @@ def test_a_pipeline_that_dvc_cannot_read_and_jobs_that_cannot_be_are_one_sentenc
     assert done.returncode == 1
     assert done.stderr.startswith("error: DVC cannot read the pipeline: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_targets_run_with_what_lies_before_them_and_no_others(toy: Path) -> None:
+    done = repro(toy, "evaluate@frozen-0", "train@tuned-*")
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in notes(toy, "*.json")} == {
+        "prepare", "train@frozen-0", "evaluate@frozen-0", "train@tuned-0", "train@tuned-1",
+    }  # fmt: skip
+    # All cells of a stage, by its name alone.
+    assert repro(toy, "evaluate").stderr.splitlines()[-1] == "up to date: 4 stages ran, 0 from the cache"
+    done = repro(toy, "evaluate@frozen-2")
+    assert (done.returncode, done.stderr) == (
+        1, "error: there is no stage 'evaluate@frozen-2'; `dvc stage list --name-only` lists those of params.yaml\n"
+    )  # fmt: skip

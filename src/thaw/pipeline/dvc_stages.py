@@ -8,6 +8,7 @@ before it adds a stage's entry.
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 from graphlib import TopologicalSorter
 from multiprocessing.connection import Connection
@@ -18,6 +19,7 @@ from dvc.cli import main as dvc_main
 from dvc.cli.parser import get_main_parser
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import plan_repro
 
 from thaw import paths
 from thaw.errors import ConfigError, one_line
@@ -39,13 +41,13 @@ def load_dvc() -> None:
     get_main_parser()
 
 
-def plan() -> tuple[Stage, ...]:
-    """All stages, in the order of dvc.yaml.
+def plan(targets: Sequence[str] = ()) -> tuple[Stage, ...]:
+    """The stages, in the order of dvc.yaml: all, or the targets and what lies before them.
 
     Raises:
-        ConfigError: DVC cannot read them.
+        ConfigError: DVC cannot read them, or a target names no stage.
     """
-    return _ask(_plan)
+    return _ask(partial(_plan, targets))
 
 
 def find_changed(names: Sequence[str]) -> set[str]:
@@ -80,10 +82,14 @@ def outcome_of(name: str, output: str) -> Outcome:
     return "unchanged" if f"Stage '{name}' didn't change" in output else "cached"
 
 
-def _plan() -> tuple[Stage, ...]:
+def _plan(targets: Sequence[str]) -> tuple[Stage, ...]:
     with _locked_repo() as repo:
         graph = repo.index.graph
         stages = [stage for stage in repo.index.stages if stage.cmd]
+        if targets:
+            named = [stage for target in targets for stage in _match(target, stages)]
+            wanted = set(plan_repro(graph, named))
+            stages = [stage for stage in stages if stage in wanted]
         return tuple(
             Stage(
                 name=stage.addressing,
@@ -93,6 +99,14 @@ def _plan() -> tuple[Stage, ...]:
             )
             for stage in stages
         )
+
+
+def _match(target: str, stages: Sequence[Any]) -> list[Any]:
+    """Of DVC's stages those that a target means; of a matrix also all, by the name before the @."""
+    found = [stage for stage in stages if fnmatchcase(stage.name, target) or stage.name.split("@")[0] == target]
+    if not found:
+        raise ConfigError(f"there is no stage {target!r}; `dvc stage list --name-only` lists those of params.yaml")
+    return found
 
 
 def _explain() -> dict[str, list[str]]:
@@ -129,6 +143,8 @@ def _ask(question: Callable[[], Answer]) -> Answer:
     def answer(pipe: Connection) -> None:
         try:
             pipe.send(question())
+        except ConfigError as error:
+            pipe.send(error)
         except DvcException as error:
             pipe.send(ConfigError(f"DVC cannot read the pipeline: {one_line(error, most=400)}"))
 

@@ -37,15 +37,16 @@ class StoppedError(TrainingError):
         self.number = number
 
 
-def reproduce_pipeline(params: Params, *, jobs: int | None = None) -> None:
-    """Bring all outputs up to date.
+def reproduce_pipeline(params: Params, *, targets: Sequence[str] = (), jobs: int | None = None) -> None:
+    """Bring all outputs up to date, or those of some stages.
 
     Args:
         params: read and valid.
+        targets: names of stages, with wildcards, which run with all that lies before them; none stands for all.
         jobs: how many stages at once at most; None: as many as `choose_jobs` says.
 
     Raises:
-        ConfigError: another `thaw repro` is running, or DVC cannot read the pipeline.
+        ConfigError: another `thaw repro` is running, DVC cannot read the pipeline, or a target names no stage.
         TrainingError: a stage failed.
         StoppedError: SIGINT, SIGTERM or SIGHUP came; what ran has saved and ended.
     """
@@ -53,12 +54,12 @@ def reproduce_pipeline(params: Params, *, jobs: int | None = None) -> None:
         load_dvc()
         gpus = list_gpus()
         slots = jobs or choose_jobs(threads=params.compute.threads, gpus=gpus)
-        schedule = first = Schedule(plan())
+        schedule = first = Schedule(plan(targets))
         # Again, where something was edited meanwhile.
         for _ in range(ROUNDS):
             if schedule.wanted:
                 _Driver(schedule, signals, slots=slots, gpus=gpus, threads=params.compute.threads).run()
-                schedule = Schedule(plan())
+                schedule = Schedule(plan(targets))
         if schedule.wanted:
             raise TrainingError(
                 f"stale again after {ROUNDS} rounds: {', '.join(schedule.wanted)}; `dvc status` says why"

@@ -167,6 +167,13 @@ def test_a_dvc_that_is_killed_takes_its_stage_with_it(toy: Path) -> None:
     assert repro(toy).stderr.splitlines()[-1] == "up to date: 3 stages ran, 0 from the cache"
 
 
+def test_a_note_of_dvcs_that_a_kill_left_half_written_stops_nothing(toy: Path) -> None:
+    (toy / ".dvc/tmp").mkdir()
+    (toy / ".dvc/tmp/rwlock").write_text('{"data/prep')
+    done = repro(toy, "prepare")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_second_driver_says_that_the_first_is_running(toy: Path) -> None:
     with started(toy, TOY_BLOCKS="prepare") as driver:
         wait_until(lambda: len(notes(toy, "prepare.began")) == 1)

@@ -5,7 +5,9 @@ a fork, which opens one and ends. Several may: DVC holds its lock but while a co
 before it adds a stage's entry.
 """
 
+import json
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -35,10 +37,30 @@ CHECK = "check"
 
 Answer = TypeVar("Answer")
 
+_RWLOCK = Path(".dvc/tmp/rwlock")
+
 
 def load_dvc() -> None:
     """Import what DVC leaves until it parses a command, so that no fork has to."""
     get_main_parser()
+
+
+def drop_torn_rwlock() -> None:
+    """Delete DVC's note of which files are in use where a kill left it half-written: DVC would go no further.
+
+    What it notes are processes that run; DVC holds no other lock by it. Another DVC may be writing it just now, which
+    takes a moment.
+    """
+    for _ in range(10):
+        try:
+            json.loads(_RWLOCK.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(0.1)
+        else:
+            return
+    _RWLOCK.unlink(missing_ok=True)
 
 
 def plan(targets: Sequence[str] = ()) -> tuple[Stage, ...]:

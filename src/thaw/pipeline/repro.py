@@ -16,7 +16,7 @@ from types import FrameType
 from thaw import paths
 from thaw.errors import ConfigError, ThawError, TrainingError
 from thaw.params import Params
-from thaw.pipeline.dvc_stages import find_changed, load_dvc, outcome_of, plan, reproduce
+from thaw.pipeline.dvc_stages import drop_torn_rwlock, find_changed, load_dvc, outcome_of, plan, reproduce
 from thaw.pipeline.jobs import Job, start_job
 from thaw.pipeline.lock import exclusive
 from thaw.pipeline.machine import choose_jobs, environment_of_job, list_gpus
@@ -52,6 +52,7 @@ def reproduce_pipeline(params: Params, *, targets: Sequence[str] = (), jobs: int
     """
     with exclusive(paths.REPRO_LOCK), _captured_signals() as signals:
         load_dvc()
+        drop_torn_rwlock()
         gpus = list_gpus()
         slots = jobs or choose_jobs(threads=params.compute.threads, gpus=gpus)
         schedule = first = Schedule(plan(targets))

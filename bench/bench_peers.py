@@ -65,6 +65,7 @@ def main() -> None:
                 if python is not None:
                     for result in _run(peer, python, folder=folder, seed=seed, threads=arguments.threads):
                         results.setdefault((peer, result.recipe), []).append(result)
+                        print(f"{peer}, seed {seed}: {result}", file=sys.stderr, flush=True)
     counts = ", ".join(f"{splits.splits.count(split):,} {split}" for split in ("train", "val", "test"))
     print(f"{counts} photos, {NETWORK} at {IMAGE_SIZE_PX} px, {EPOCHS} epochs,")
     print(f"threads: {arguments.threads}, seeds: {arguments.seeds} (means)")

@@ -2,8 +2,8 @@
 
     python tools/kill_repro.py
 
-The stages are the project's own, made small, and the moment is one in which a second candidate trains. Prints a line for
-each disturbance, and ends with 1 if a byte differs. What differs from run to run by its nature (seconds) is left out.
+The stages are the project's own, made small, and the moment is one in which a second candidate trains. Prints a line
+for each disturbance, and ends with 1 if a byte differs. Files that hold seconds are left out.
 """
 
 import os
@@ -42,8 +42,8 @@ def main() -> None:
         finish(undisturbed)
         expected = hashes(undisturbed)
         print(f"{'disturbance':34}{'ended with':>11}  {'then':52}bytes", flush=True)
-        same = all([play(base, title, disturb, expected) for title, disturb in DISTURBANCES.items()])
-    sys.exit(0 if same else 1)
+        played = [play(base, title, disturb, expected) for title, disturb in DISTURBANCES.items()]
+    sys.exit(0 if all(played) else 1)
 
 
 def prepare(folder: Path) -> Path:
@@ -152,7 +152,7 @@ def interrupt(_: Path, driver: psutil.Process) -> None:
     driver.send_signal(signal.SIGINT)
 
 
-def start_second(folder: Path, _: psutil.Process) -> None:
+def start_second(folder: Path, _driver: psutil.Process) -> None:
     """Start another one, which has to refuse."""
     _, said = start(folder).communicate()
     if "is running here already" not in said:

@@ -7,7 +7,7 @@ own, of two layers. fine_tune(3) is one epoch of the head, and three of everythi
 four in all. All else is at its default.
 """
 
-import fastai.callback.all  # gives Learner the methods fine_tune, no_bar and no_logging
+import fastai.callback.all  # noqa: F401  (gives Learner the methods fine_tune and no_bar)
 from fastai.data.transforms import get_image_files
 from fastai.metrics import accuracy
 from fastai.torch_core import set_seed

@@ -66,13 +66,23 @@ def compute_features(archive: Path, backbone: BackboneParams) -> tuple[LabelledI
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         manifest, images, features = (scratch / file for file in ("manifest.csv", "images.zip", "features.safetensors"))
-        unpack_archive(archive, scratch / "images", limits=PARAMS.unzip)
         clean_images(
-            scratch / "images", params=PARAMS.clean, manifest=manifest, images=images, dropped=scratch / "dropped.zip"
+            unpack_archive(archive, scratch / "images", limits=PARAMS.unzip),
+            params=PARAMS.clean,
+            manifest=manifest,
+            images=images,
+            dropped=scratch / "dropped.zip",
         )
         split_images(manifest, scratch / "splits.csv", params=PARAMS.split)
         one_view = PARAMS.embed.model_copy(update={"views": 1})
-        embed_images(backbone=backbone, embed=one_view, images=images, features=features, cost=scratch / "embed.json")
+        embed_images(
+            backbone=backbone,
+            embed=one_view,
+            images=images,
+            features=features,
+            weights=scratch / "backbone.safetensors",
+            cost=scratch / "embed.json",
+        )
         splits, table = read_splits(scratch / "splits.csv"), read_features(features)
         train, val = (
             select_split(split, splits=splits, features=table, classes=splits.classes) for split in ("train", "val")

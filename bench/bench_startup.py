@@ -73,7 +73,7 @@ def stages_of(project: Path) -> Mapping[str, list[str]]:
     """A command for each kind of stage that writes to the file BEGAN when it would begin its work."""
     cells = [path.stem for path in (project / "data/predictions").glob("*.csv")]
     variants = {"head": "frozen", "more than the head": "fine_tuned"}
-    kinds = {}
+    kinds: dict[str, str] = {}
     for trained, variant in variants.items():
         seed = min(cell.rpartition("-")[2] for cell in cells if cell.startswith(f"{variant}-"))
         train = _STAGE.format(

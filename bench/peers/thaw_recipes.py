@@ -34,6 +34,7 @@ def main() -> None:
             compute=compute,
             images=paths.IMAGES,
             features=paths.FEATURES,
+            weights=paths.BACKBONE,
             cost=paths.EMBED_COST,
         )
 

@@ -61,7 +61,7 @@ class _DropsOut(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.blocks = backbone.blocks
+        self.blocks = nn.ModuleList(backbone.get_submodule("blocks").children())
 
     def forward(self, images: Tensor) -> Tensor:
         first, second = self.blocks

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from toy_project import CELLS, environment, make_toy, read_params, set_params
+
+from pipeline.toy_project import CELLS, environment, make_toy, read_params, set_params
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_project import PIPELINE, STAGE, environment, make_toy, read_params, set_params
 
 from conftest import ROOT
+from pipeline.toy_project import PIPELINE, STAGE, environment, make_toy, read_params, set_params
 from thaw.pipeline.reasons import describe_code, describe_values
 
 LIST_CODE = """

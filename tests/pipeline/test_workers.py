@@ -6,7 +6,8 @@ Run with `pytest tests/pipeline/test_workers.py`. The machines are folders, the 
 import subprocess
 from pathlib import Path
 
-from pipeline.test_repro import THAW, environment, lock, make_toy, notes, repro
+from pipeline.test_repro import THAW, lock, notes, repro
+from pipeline.toy_project import environment, make_toy
 
 PUSH = ["dvc", "push", "--quiet", "--run-cache"]
 

@@ -43,7 +43,7 @@ Path(out).write_text(name + "".join(Path(dep).read_text() for dep in deps))
 
 CELL = "${item.variant}-${item.seed}"
 MATRIX = {"variant": "${variants}", "seed": "${seeds}"}
-PIPELINE = {
+PIPELINE: dict[str, Any] = {
     "stages": {
         "prepare": {"cmd": "python stage.py prepare data/prepared", "params": ["sample"], "outs": ["data/prepared"]},
         "train": {

@@ -29,7 +29,7 @@ from thaw.network.cut import CutModel, cut_model, require_cut
 from thaw.network.model_card import read_model_card
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams
 from thaw.paths import Cell
-from thaw.training import cut_maps
+from thaw.training import cut_maps, infer_views
 from thaw.training.flops import count_forward_flops
 from thaw.training.inputs import TrainingData
 from thaw.training.loop import FitResult, fit
@@ -181,7 +181,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("archive")
 def test_stopped_while_maps_are_computed_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = cut_maps.infer_views
+    real = infer_views.infer_views
 
     def stopping(*args: Any, **kwargs: Any) -> Iterator[Any]:
         for made in real(*args, **kwargs):

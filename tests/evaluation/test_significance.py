@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.integrate import quad
 from scipy.stats import binomtest
 
 from conftest import ROOT
@@ -66,6 +67,33 @@ def test_intervals_p_values_and_outcomes_agree(seed: int, seeds: int, gap: float
             assert pair.seeds_needed is None
             assert pair.images_needed is None
         assert pair.detectable > high - pair.difference or high == 1.0
+
+
+@pytest.mark.parametrize(("seeds", "n"), [(3, 40), (5, 300)])
+def test_it_is_the_crossed_analysis_of_variance_of_textbooks(seeds: int, n: int) -> None:
+    # Two-way crossed random effects without replication: Searle, Casella and McCulloch (1992), table 4.11; the variance
+    # of the seeds' mean squares is integrated over here, which the library does at 512 quantiles.
+    correct = {name: drawn(6, n=n, seeds=seeds, worse=(0.05, 0.0, 0.0))[name] for name in ("r0", "r1")}
+    y = correct["r0"].astype(float) - correct["r1"]  # (S, N)
+    of_seeds, of_images, mean = y.mean(axis=1), y.mean(axis=0), y.mean()
+    ms_seeds = n * np.sum((of_seeds - mean) ** 2) / (seeds - 1)
+    ms_rest = np.sum((y - of_seeds[:, None] - of_images + mean) ** 2) / ((seeds - 1) * (n - 1))
+    invented = 0.5 * (1 - mean) ** 2 + 0.5 * (1 + mean) ** 2 + mean**2  # two images: Agresti and Min (2005)
+    image = (n / (n - 1) * np.sum((of_images - mean) ** 2) + invented) / (n + 2) ** 2
+
+    def tail(chi_squared: float) -> float:
+        seed = max(0.0, ms_seeds * (seeds - 1) / chi_squared - ms_rest) / n
+        return float(
+            2 * stats.norm.sf(abs(mean) / np.sqrt(image + seed / seeds)) * stats.chi2.pdf(chi_squared, seeds - 1)
+        )
+
+    expected = quad(tail, 0, 80, limit=500, points=[ms_seeds * (seeds - 1) / ms_rest])[0]
+    assert only_pair(correct).p_value == pytest.approx(expected, rel=0.01, abs=1e-4)
+    own = correct["r0"].astype(float)
+    rest = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
+    component = own.mean(axis=1).var(ddof=1) - np.sum(rest**2) / ((seeds - 1) * (n - 1)) / n
+    seed_sd = compare(correct).variants["r0"].seed_sd
+    assert seed_sd == pytest.approx(np.sqrt(max(0.0, component)), abs=1e-12)
 
 
 def test_without_noise_of_images_it_is_a_paired_t_test_to_the_variance_pooled_and_generalised() -> None:

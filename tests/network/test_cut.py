@@ -61,10 +61,10 @@ class _DropsOut(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(backbone.get_submodule("blocks").children())
+        self.blocks = backbone.get_submodule("blocks")
 
     def forward(self, images: Tensor) -> Tensor:
-        first, second = self.blocks
+        first, second = self.blocks.children()
         return nn.functional.dropout(second(first(images)), training=self.training).mean(dim=(2, 3))
 
 

@@ -5,13 +5,15 @@ Run with `pytest tests/network/test_summary.py`.
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
+from thaw.errors import ConfigError
 from thaw.network.summary import BlockSummary, PhaseSummary, summarise_model
-from thaw.params import BackboneParams, Params
+from thaw.params import BackboneParams, Params, PhaseChoices
 
 
 def with_backbone(params: Params, **changes: object) -> Params:
@@ -38,6 +40,17 @@ def test_once_the_images_are_split_the_head_is_counted(tiny_project: Path, defau
     assert summary.classes == ("Cat", "Dog")
     assert {phase.head for phase in summary.phases} == {64 * 2 + 2}
     assert [block.shape for block in summary.blocks] == [(64, 8, 8)]
+
+
+def test_views_of_a_phase_that_leaves_nothing_below_are_refused(
+    default_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = with_backbone(default_params, name="mobilenet_v3_small", blocks=3, image_size_px=32)
+    for train, fits in (("last:2", True), ("last:3", False)):
+        phases = [PhaseChoices(train=train, epochs=1, lr=0.1, views=4)]
+        with nullcontext() if fits else pytest.raises(ConfigError, match=r"^variants\.cached\.0\.views: this backbone"):
+            summarise_model(params.model_copy(update={"variants": {"cached": phases}}))
 
 
 def run_thaw(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -29,8 +29,9 @@ from thaw.network.cut import CutModel, cut_model, require_cut
 from thaw.network.model_card import read_model_card
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams
 from thaw.paths import Cell
-from thaw.training import cut_maps, infer_views
+from thaw.training import cut_maps
 from thaw.training.flops import count_forward_flops
+from thaw.training.infer_views import infer_views
 from thaw.training.inputs import TrainingData
 from thaw.training.loop import FitResult, fit
 from thaw.training.train import train_cell
@@ -181,10 +182,8 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("archive")
 def test_stopped_while_maps_are_computed_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = infer_views.infer_views
-
     def stopping(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for made in real(*args, **kwargs):
+        for made in infer_views(*args, **kwargs):
             os.kill(os.getpid(), signal.SIGTERM)
             yield made
 

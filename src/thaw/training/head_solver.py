@@ -20,12 +20,13 @@ times the evaluations in a trial. The features stay float32 and as they are; a b
 W is standardised in their place. So there is never a second copy of them.
 """
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -391,6 +392,13 @@ class _CloseEnoughError(Exception):
     """Ends the search: the point evaluated last is a solution."""
 
 
+class _LBFGS(torch.optim.LBFGS):
+    """torch's own, which would import torch's compiler, 1.3 s, to except a method from what is compiled."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+
 def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: float) -> tuple[Tensor, _Search]:
     """The best solution for one penalty, and how it was found.
 
@@ -400,7 +408,7 @@ def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: fl
     where both had two, it took five times the seconds.
     """
     solution, search = start.clone(), _Search()
-    optimizer = torch.optim.LBFGS(
+    optimizer = _LBFGS(
         [solution],
         max_iter=ITERATIONS,
         max_eval=2 * ITERATIONS,

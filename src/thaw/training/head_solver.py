@@ -408,7 +408,7 @@ def _minimise(problem: _Problem, penalty: float, *, start: Tensor, tolerance: fl
     where both had two, it took five times the seconds.
     """
     solution, search = start.clone(), _Search()
-    optimizer = _LBFGS(
+    optimizer: torch.optim.LBFGS = _LBFGS(
         [solution],
         max_iter=ITERATIONS,
         max_eval=2 * ITERATIONS,

@@ -46,10 +46,9 @@ def load_dvc() -> None:
 
 
 def drop_torn_rwlock() -> None:
-    """Delete DVC's note of which files are in use where a kill left it half-written: DVC would go no further.
+    """Delete DVC's list of the files that running stages use, where a kill left it half-written: DVC stops at it.
 
-    What it notes are processes that run; DVC holds no other lock by it. Another DVC may be writing it just now, which
-    takes a moment.
+    Another DVC may be writing it just now, which takes a moment.
     """
     for _ in range(10):
         try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -95,7 +95,7 @@ def report_speed(folder: Path, scratch: Path) -> None:
 def report_parts(folder: Path) -> None:
     """Say what each part of looking at an image takes, on one core, beside what Pillow's decoding of it takes."""
     files = Unpacked(folder=folder, name=str(folder))
-    took: Counter[str] = Counter()
+    took: defaultdict[str, float] = defaultdict(float)
 
     def timed(part: str, function: Callable[[], Result]) -> Result:
         start = time.process_time()
@@ -107,7 +107,7 @@ def report_parts(folder: Path) -> None:
         data = timed("reading the file", (folder / path).read_bytes)
         # In turns, so that a busy machine slows all parts.
         timed("Pillow", partial(decode_with_pillow, [folder / path]))
-        timed("SHA-256 of the file", lambda data=data: hashlib.sha256(data).digest())
+        timed("SHA-256 of the file", partial(hashlib.sha256, data))
         try:
             image = timed("decoding", partial(decode_image, data, max_pixels=PARAMS.clean.max_pixels))
         except UndecodableError:
@@ -117,9 +117,9 @@ def report_parts(folder: Path) -> None:
         timed("encoding", partial(encode_for_storage, image, data, side_px=PARAMS.clean.side_px))
         timed("all", partial(_inspect, files, path, PARAMS.clean, store=True))
     pillow, whole = took.pop("Pillow"), took.pop("all")
-    took["the rest"] = whole - took.total()
+    took["the rest"] = whole - sum(took.values())
     print(f"clean: one look takes {whole / pillow:.2f} x Pillow's decoding on one core:")
-    for part, cpu_s in took.most_common():
+    for part, cpu_s in sorted(took.items(), key=lambda item: -item[1]):
         print(f"  {cpu_s / pillow:5.2f} x  {part}")
 
 

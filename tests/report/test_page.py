@@ -175,6 +175,23 @@ def test_images_in_no_split_are_counted_as_such(tmp_path: Path) -> None:
     assert "| Cat | 3 | 2 | 6 | 1 | 2 |" in markdown
 
 
+def test_of_many_classes_those_with_the_fewest_training_images_are_listed(tmp_path: Path) -> None:
+    params = make_params(**ONE_FROZEN)
+    names = [f"class {number:02}" for number in range(30)]
+    make_project(tmp_path, params, classes=names, per_class=8, mistakes={"frozen": [[0]]})
+    splits = (tmp_path / paths.SPLITS).read_text(encoding="utf-8")
+    (tmp_path / paths.SPLITS).write_text(re.sub(r"PetImages/class 29/3\.jpg,.*\n", "", splits), encoding="utf-8")
+    write_report(tmp_path, params=params, run_ids={})
+    markdown, _ = read_pages(tmp_path)
+    rows = re.findall(
+        r"^\| (class \d\d|the .* others.*?|all) \| (\d+) \| (\d+) \| (\d+) \| \d \| \d \|$", markdown, re.MULTILINE
+    )
+    assert len(rows) == 22
+    assert ("class 29", "1", "2", "4") in rows
+    assert rows[-2] == ("the 10 others, with as many train images or more", "20", "20", "40")
+    assert rows[-1] == ("all", "59", "60", "120")
+
+
 def test_names_from_archives_cannot_break_the_page() -> None:
     assert escape_cell("a|b*<c>_[d]") == "a\\|b\\*\\<c\\>\\_\\[d\\]"
     assert escape_cell("two_stage") == "two_stage"

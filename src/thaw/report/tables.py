@@ -327,7 +327,10 @@ def _tabulate_confused(counts: Mapping[str, Counts], results: Results, compariso
 
 
 def _tabulate_splits(results: Results) -> Table:
-    """Where the files of each class went; images are in no split if they are copies of a given test image."""
+    """Where the files of each class went; images are in no split if they are copies of a given test image.
+
+    Of many classes those with the fewest training images, and all others together.
+    """
     files = pd.DataFrame(
         [
             (row.label or "(no class)", results.splits.get(row.path, "no split") if row.kept else "dropped")
@@ -339,6 +342,11 @@ def _tabulate_splits(results: Results) -> Table:
     places = [*SPLITS, *(["no split"] if left_out else []), "dropped"]
     classes = sorted(files["class"].unique(), key=lambda name: (name == "(no class)", name))
     counts = pd.crosstab(files["class"], files["place"]).reindex(index=classes, columns=places, fill_value=0)
+    if len(counts) > CLASSES_LISTED + 1:
+        fewest = counts["train"].sort_values(kind="stable").index[:CLASSES_LISTED]
+        others = counts.drop(index=fewest)
+        counts = counts.drop(index=others.index)
+        counts.loc[f"the {len(others):,} others, with as many train images or more"] = others.sum()
     counts.loc["all"] = counts.sum()
     frame = counts.map(_whole).reset_index(names="class")
     return _make_table(frame, total=True)

@@ -1,11 +1,12 @@
 """`thaw`: what people type besides `dvc repro`."""
 
 import argparse
+import io
 import signal
 import sys
 from pathlib import Path
 
-from thaw.errors import ConfigError, DataError, exit_code
+from thaw.errors import ConfigError, DataError, escape_controls, exit_code
 
 LAYOUTS = ("auto", "folders", "split_folders", "csv", "prefix")
 """What `data.layout` may be; a test compares."""
@@ -18,6 +19,9 @@ parameters count the classifier too, which the pipeline replaces. weights: bundl
 def run() -> None:
     """The command `thaw`."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `thaw show | head` ends without a word
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may have what this terminal cannot show
     sys.exit(exit_code(main))
 
 
@@ -25,9 +29,22 @@ def main() -> None:
     """Read the arguments and do what they say."""
     parser = argparse.ArgumentParser(prog="thaw", description="Frozen, fine-tuned, or both in turn?")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    predict = commands.add_parser("predict", help="the most probable class of images")
-    predict.add_argument("model", type=Path, help="a folder that training wrote, for instance data/models/frozen-0")
-    predict.add_argument("images", type=Path, nargs="+", help="JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF or PPM files")
+    predict = commands.add_parser(
+        "predict",
+        help="the most probable class of images",
+        usage="thaw predict [-h] [--format {table,csv,jsonl}] [MODEL] PATH [PATH ...]",
+        epilog="What cannot be read is named at the end, and the exit code is 1 then; all other images are predicted.",
+    )
+    predict.add_argument(
+        "paths",
+        nargs="+",
+        metavar="[MODEL] PATH",
+        help="images (JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF, PPM), folders of them, or - for a list of both on "
+        "standard input; before them the folder of a model, or else the one that the report recommends is taken",
+    )
+    predict.add_argument(
+        "--format", choices=("table", "csv", "jsonl"), default="table", help="of what is printed (default: table)"
+    )
     predict.set_defaults(command=_predict)
     evaluate = commands.add_parser("evaluate", help="accuracy of models on another archive of labelled images")
     evaluate.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders that training wrote")
@@ -92,11 +109,42 @@ def main() -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from thaw.evaluation.predict import predict_files
+    from thaw.evaluation.image_paths import find_images
+    from thaw.network.model_folder import is_model_folder, require_model_folder
+    from thaw.report.champion import find_champion
 
-    for file, probabilities in zip(arguments.images, predict_files(arguments.model, arguments.images), strict=True):
-        best = max(probabilities, key=lambda name: probabilities[name])
-        print(f"{file}: {best} ({probabilities[best]:.1%})")
+    paths = arguments.paths
+    if is_model_folder(Path(paths[0])):
+        model, paths = Path(paths[0]), paths[1:]
+        if not paths:
+            raise ConfigError(f"name images behind the model {model}")
+    else:
+        model = find_champion().model
+        print(f"model: {model}, recommended by the report", file=sys.stderr)
+    files = find_images(paths, read_list=sys.stdin.buffer.read)
+    require_model_folder(model)
+
+    # What is wrong so far, torch is not needed for, which takes seconds to load.
+    from thaw.evaluation.predict_files import predict_files
+    from thaw.evaluation.prediction_lines import format_lines
+    from thaw.network.classifier import load_model
+    from thaw.utils.progress import print_above, progress
+
+    saved = load_model(model)
+    header, line = format_lines(arguments.format, classes=saved.card.classes, files=files)
+    failed = []
+    with progress("predict", total=len(files), unit="images") as bar:
+        print_above(header)
+        for predicted in predict_files(saved, files):
+            if predicted.probabilities is None:
+                failed.append(predicted)
+            else:
+                print_above(line(predicted.path, predicted.probabilities))
+            bar.update()
+    for one in failed:
+        print(escape_controls(f"{one.path}: {one.problem}"), file=sys.stderr)
+    if failed:
+        raise DataError(f"{len(failed):,} of {len(files):,} images could not be predicted: see above")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

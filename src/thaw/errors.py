@@ -1,7 +1,13 @@
 """Errors that a person can act on: each message is one sentence with the value, the place and the remedy."""
 
 import sys
+import unicodedata
 from collections.abc import Callable
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of what is not seen itself, but ends a line, steers a terminal, or turns the order around."""
+_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+"""Of these categories, what words and emoji are spelt with."""
 
 
 class ThawError(Exception):
@@ -33,7 +39,7 @@ def exit_code(main: Callable[[], None]) -> int:
     try:
         main()
     except ThawError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *map(escape_controls, str(error).split("\n")), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -44,3 +50,17 @@ def exit_code(main: Callable[[], None]) -> int:
 def one_line(error: BaseException, *, most: int = 120) -> str:
     """What an exception says, on one line of at most `most` characters; the name of its type if it says nothing."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def escape_controls(text: str, *, escape: Callable[[str], str] | None = None) -> str:
+    r"""A text in which control characters and their like are written out, by default as Python does: `\x1b`.
+
+    Names of files and classes are anybody's, and printed as they are they can colour, erase or reverse what is seen.
+    """
+    if text.isprintable():
+        return text
+    escape = escape or (lambda character: character.encode("unicode_escape").decode("ascii"))
+    return "".join(
+        escape(character) if unicodedata.category(character) in _HIDDEN and character not in _JOINERS else character
+        for character in text
+    )

@@ -5,10 +5,13 @@ Run with: pytest tests/evaluation/test_predict.py
 
 import dataclasses
 import io
+import json
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from PIL import Image
 
 from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from thaw import paths
+from thaw.compute import inference
 from thaw.data.clean import clean_images
 from thaw.data.corruptions import corrupt
 from thaw.data.decode import Pixels, encode
@@ -27,18 +31,20 @@ from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import centre_view
 from thaw.errors import DataError
 from thaw.evaluation import corrupted as corrupted_evaluation
+from thaw.evaluation import predict_files as predict_files_module
 from thaw.evaluation.archive import ArchiveScore, evaluate_on_archive
 from thaw.evaluation.corrupted_csv import read_corrupted_predictions
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.evaluation.external import evaluate_cell_on
 from thaw.evaluation.metrics_json import read_corrupted_metrics, read_external_metrics, read_metrics
-from thaw.evaluation.predict import predict_files, predict_images, read_as_stored
+from thaw.evaluation.predict import predict_images
+from thaw.evaluation.predict_files import BATCH_SIZE, predict_files, read_as_stored
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.evaluation.scores import undo_temperature
 from thaw.ingest.unpack import Unpacked
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card, write_model_card
-from thaw.params import FLOAT32, AnyPhase, CleanParams, Corruption, Params, Phase, SolvedPhase
+from thaw.params import FLOAT32, AnyPhase, CleanParams, Corruption, Params, Phase, SolvedPhase, StorageParams
 from thaw.paths import Cell, CorruptedTest, ExternalSet
 from thaw.training.history_csv import read_history
 from thaw.training.train import train_cell
@@ -66,6 +72,17 @@ def save_image(path: Path, *, label: str, number: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = (1, 6)[number // 4 % 2]  # 6: turned by a quarter
     image.save(path, quality=90, exif=exif)
+
+
+def predict(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
+    """What a model says of sound files."""
+    saved = load_model(model)
+    said = []
+    for path, one in zip(files, predict_files(saved, files), strict=True):
+        assert (one.path, one.problem) == (path, "")
+        assert one.probabilities is not None
+        said.append(dict(zip(saved.card.classes, one.probabilities.tolist(), strict=True)))
+    return said
 
 
 def short_side(path: Path) -> int:
@@ -117,10 +134,10 @@ def test_an_image_of_the_data_set_gets_the_probabilities_that_evaluation_gave_it
         expected = read_predictions(cell.predictions, classes=classes)
         assert max(short_side(SOURCES / path) for path in expected.paths) > CLEAN.side_px, "cleaning shrank none"
         assert (read_metrics(cell.metrics).backbone_tensors_moved > 0) == moves
-        found = predict_files(cell.model, [SOURCES / path for path in expected.paths])
+        found = predict(cell.model, [SOURCES / path for path in expected.paths])
         values = np.array([[one[name] for name in classes] for one in found])
         np.testing.assert_allclose(values, expected.probabilities, rtol=0, atol=1e-6)
-        (alone,) = predict_files(cell.model, [SOURCES / expected.paths[0]])
+        (alone,) = predict(cell.model, [SOURCES / expected.paths[0]])
         assert [alone[name] for name in classes] == pytest.approx(expected.probabilities[0], abs=1e-6)
 
 
@@ -134,7 +151,7 @@ def test_the_temperature_reaches_all_probabilities_and_no_val_loss() -> None:
             write_model_card(cell.model, card.model_copy(update={"temperature": temperature}))
             evaluate_cell(cell, batch_size=5)
             predictions = read_predictions(cell.predictions, classes=classes)
-            said = predict_files(cell.model, [SOURCES / path for path in predictions.paths])
+            said = predict(cell.model, [SOURCES / path for path in predictions.paths])
             values = np.array([[one[name] for name in classes] for one in said])
             np.testing.assert_allclose(values, predictions.probabilities, rtol=0, atol=1e-6)
             found[temperature] = predictions, read_metrics(cell.metrics)
@@ -179,24 +196,56 @@ def test_probabilities_sum_to_one_whatever_the_batch() -> None:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xd8\xff\xe0"])
-def test_a_broken_image_is_one_sentence(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.jpg"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.jpg is not a sound image"):
-        predict_files(FROZEN.model, [path])
+def test_broken_files_stop_no_others_and_results_keep_their_order(tmp_path: Path) -> None:
+    sound = sorted(SOURCES.rglob("*.*"))[: BATCH_SIZE + 3]
+    expected = predict(FROZEN.model, sound)
+    broken = {
+        "empty.jpg": (b"", "empty file (0 bytes)"),
+        "page.jpg": (b"<html>", "not an image (starts with b'<html>')"),
+        "cut.jpg": (b"\xff\xd8\xff\xe0", "truncated ("),
+        "cut.png": (sound[0].read_bytes()[:-90], "truncated ("),
+    }
+    for name, (content, _) in broken.items():
+        Path(name).write_bytes(content)
+    problems = {Path(name): said for name, (_, said) in broken.items()}
+    problems[Path("nowhere.jpg")] = "cannot be read (No such file or directory)"
+    problems[SOURCES] = "cannot be read (Is a directory)"
+    files = [*list(problems)[:3], *sound, *list(problems)[3:]]
+    found = list(predict_files(load_model(FROZEN.model), files))
+    assert [one.path for one in found] == files
+    for one in found:
+        assert one.problem.startswith(problems.get(one.path, "")), one
+        assert (one.probabilities is None) == (one.path in problems)
+    values = [one.probabilities for one in found if one.probabilities is not None]
+    np.testing.assert_allclose(values, [list(said.values()) for said in expected], rtol=0, atol=1e-6)
+    alone = list(predict_files(load_model(FROZEN.model), list(problems)))
+    assert all(one.probabilities is None for one in alone)
+    assert list(predict_files(load_model(FROZEN.model), [])) == []
 
 
 @pytest.mark.usefixtures("project")
-def test_a_missing_image_is_one_sentence() -> None:
-    with pytest.raises(DataError, match=r"nowhere\.jpg cannot be read \(No such file or directory\)"):
-        predict_files(FROZEN.model, [Path("nowhere.jpg")])
+def test_results_come_while_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def watch(path: Path, *, storage: StorageParams) -> StoredImage:
+        read.append(path)
+        return read_as_stored(path, storage=storage)
+
+    monkeypatch.setattr(predict_files_module, "read_as_stored", watch)
+    monkeypatch.setattr(predict_files_module, "count_own_cores", lambda: 1)
+    monkeypatch.setattr(inference, "count_own_cores", lambda: 1)
+    files = sorted(SOURCES.rglob("*.png"))[:2] * 50
+    found = predict_files(load_model(FROZEN.model), files, batch_size=2)
+    next(found)
+    assert len(read) <= 12, "memory would grow with the number of files"
+    assert 1 + sum(1 for _ in found) == len(read) == 100
 
 
-def thaw(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def thaw(*arguments: str | Path, stdin: bytes = b"", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """The command, in the project's root: it reads params.yaml there."""
     command = [Path(sys.executable).with_name("thaw"), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_the_commands(project: Path, default_params: Params) -> None:
@@ -204,19 +253,62 @@ def test_the_commands(project: Path, default_params: Params) -> None:
     images = [project / SOURCES / "Cat/00.png", project / SOURCES / "Dog/03.jpg"]
     done = thaw("predict", model, *images)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    for line, image, said in zip(lines, images, predict_files(model, images), strict=True):
+    header, *lines = done.stdout.splitlines()
+    assert header.split() == ["image", "class", "probability"]
+    for line, image, said in zip(lines, images, predict(model, images), strict=True):
         best = max(said, key=lambda name: said[name])
-        assert line == f"{image}: {best} ({said[best]:.1%})"
+        assert line.split() == [str(image), best, f"{said[best]:.1%}"]
     archive = make_archive(project / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
     (score,) = external([model], archive, default_params)
     done = thaw("evaluate", model, "--data", archive)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{model}: {score.correct} of 20 images correct, {score.correct / 20:.1%} (95 % ")
-    failed = thaw("predict", images[0].parent, images[0])
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("error: ")
-    assert failed.stderr.count("\n") == 1
+    done = thaw("predict", images[0], cwd=project)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: reports/comparison.json is not there to say which model is recommended: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_command_names_broken_files_at_its_end_and_lets_no_name_steer_the_terminal(project: Path) -> None:
+    folder = project / "\x1b[31mred"
+    (folder / "a").mkdir(parents=True)
+    names = ["a/1.png", "a/2\u202egnp.png", "cut.png", "last.PNG"]
+    for name in names:
+        shutil.copy(SOURCES / "Cat/00.png", folder / name)
+    (folder / "cut.png").write_bytes((folder / "last.PNG").read_bytes()[:99])
+    (folder / "notes.txt").write_text("no image")
+    listed = f"{folder}\n{project / SOURCES / 'Dog/03.jpg'}\n".encode()
+    done = thaw("predict", "--format", "jsonl", project / FROZEN.model, "-", stdin=listed)
+    assert done.returncode == 1
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    sound = [str(folder / name) for name in names if name != "cut.png"]
+    assert [one["path"] for one in found] == [*sound, str(project / SOURCES / "Dog/03.jpg")]
+    assert all(one["predicted"] == max(one["probabilities"], key=one["probabilities"].get) for one in found)
+    *_, named, last = done.stderr.splitlines()
+    assert named.endswith("\\x1b[31mred/cut.png: truncated (unexpected end of file)"), named
+    assert last == "error: 1 of 5 images could not be predicted: see above"
+    assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr)
+
+
+def test_the_command_starts_without_what_it_does_not_need(project: Path) -> None:
+    program = (
+        "import sys; from thaw import cli; sys.argv = ['thaw', 'predict', *sys.argv[1:]]; cli.main(); "
+        "print([name for name in ('mlflow', 'dvc', 'pandas', 'sklearn', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, project / FROZEN.model, SOURCES / "Cat/00.png"]
+    assert (
+        subprocess.check_output([str(part) for part in command], text=True, stderr=subprocess.DEVNULL).splitlines()[-1]
+        == "[]"
+    )
+    program = (
+        "import sys; from thaw import cli; sys.argv = ['thaw', 'predict', *sys.argv[1:]]\n"
+        "try: cli.main()\nexcept cli.DataError as error: print(error, 'torch' in sys.modules)"
+    )
+    (project / FROZEN.model / "model.json").write_text("{}")
+    command = [sys.executable, "-c", program, project / FROZEN.model, SOURCES / "Cat/00.png"]
+    said = subprocess.check_output([str(part) for part in command], text=True)
+    assert said.endswith("holds no whole model (model.json: classes: Field required; delete it and run `dvc repro`); "
+                         "name a folder that the train stage wrote False\n"), said  # fmt: skip
 
 
 @pytest.mark.usefixtures("project")
@@ -245,8 +337,9 @@ def test_corrupted_images_are_predicted_as_by_hand_and_are_the_same_for_all_mode
             square = centre_view(images.read_image(found.paths[1]), whole)
         for place in range(5):
             Image.fromarray(corrupt(square, "impulse_noise", severity=place + 1)).save(f"by_hand_{place}.png")
-        said = predict_files(cell.model, [Path(f"by_hand_{place}.png") for place in range(5)])
-        assert found.predicted[1].tolist() == [splits.classes.index(max(p, key=lambda name: p[name])) for p in said]
+        said = predict_files(load_model(cell.model), [Path(f"by_hand_{place}.png") for place in range(5)])
+        probabilities = [one.probabilities for one in said if one.probabilities is not None]
+        assert found.predicted[1].tolist() == [one.argmax() for one in probabilities]
         correct = np.array(splits.classes)[found.predicted] == np.array(found.labels)[:, None]
         metrics = read_corrupted_metrics(test.metrics(cell))
         assert metrics.accuracy == correct.mean()
@@ -295,7 +388,7 @@ def test_external_data_is_counted_as_predict_says(tmp_path: Path, default_params
     files = sorted((tmp_path / "by_hand").rglob("*.png"))
     assert [score.model for score in scores] == models
     for score in scores:
-        said = predict_files(score.model, files)
+        said = predict(score.model, files)
         correct = [path.parent.name == max(p, key=lambda name: p[name]) for path, p in zip(files, said, strict=True)]
         assert (score.images, score.correct) == (20, sum(correct))
 
@@ -347,7 +440,7 @@ def test_a_cell_is_evaluated_on_an_external_set_as_predict_says(tmp_path: Path, 
         evaluate_cell_on(web, cell, batch_size=8)
         found = read_predictions(web.predictions(cell), classes=splits.classes)
         assert Counter(found.labels) == {"Cat": 10, "Dog": 10}
-        said = predict_files(cell.model, [tmp_path / "by_hand" / path for path in found.paths])
+        said = predict(cell.model, [tmp_path / "by_hand" / path for path in found.paths])
         values = np.array([[one[name] for name in splits.classes] for one in said])
         np.testing.assert_allclose(found.probabilities, values, rtol=0, atol=1e-6)
         correct = [label == splits.classes[p] for label, p in zip(found.labels, found.predicted, strict=True)]

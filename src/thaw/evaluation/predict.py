@@ -1,7 +1,6 @@
 """Pixels -> class probabilities: the one way from images to what a model says of them."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,20 +9,16 @@ from thaw.compute.collectives import all_reduce_rows
 from thaw.compute.device import choose_device
 from thaw.compute.inference import infer_in_order
 from thaw.compute.memory import explain_out_of_memory
-from thaw.data.decode import Pixels, UndecodableError, decode_image
-from thaw.data.image_zip import encode_for_storage
+from thaw.data.decode import Pixels
 from thaw.data.loader import batches
 from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import centre_view, normalise
-from thaw.errors import DataError
 from thaw.evaluation.predictions_csv import Probabilities
-from thaw.network.classifier import Classifier, load_model
-from thaw.params import FLOAT32, ComputeParams, StorageParams
+from thaw.network.classifier import Classifier
+from thaw.network.fusion import fuse_for_inference
+from thaw.params import FLOAT32, ComputeParams
 from thaw.utils.progress import progress
 from thaw.utils.ranks import shard_by_batch
-
-BATCH_SIZE = 32
-"""Images in one forward pass of `predict_files`, which needs no params.yaml."""
 
 
 def predict_images(
@@ -54,7 +49,6 @@ def predict_images(
         TrainingError: a batch does not fit into the memory.
     """
     # Here: a head on features needs softmax alone, and neither torchvision nor timm.
-    from thaw.network.fusion import fuse_for_inference
 
     device = choose_device()
     forward = fuse_for_inference(model.to(device), compute, device)
@@ -86,44 +80,3 @@ def softmax(logits: torch.Tensor, *, temperature: float) -> Probabilities:
     """Logits, shape `(B, C)`, divided by the temperature -> probabilities of the same shape, computed in float64."""
     probabilities: Probabilities = (logits.double() / temperature).softmax(dim=1).cpu().numpy()
     return probabilities
-
-
-def predict_files(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
-    """The probability of each class for each image file, by a saved model.
-
-    A file is decoded, turned upright and shrunk as cleaning does it, so that an image of the data set gets the
-    probabilities that evaluation gave it.
-
-    Raises:
-        DataError: the model or an image is missing or broken.
-    """
-    saved = load_model(model)
-
-    def read_image(index: int) -> StoredImage:
-        return read_as_stored(files[index], storage=saved.card.storage)
-
-    probabilities = predict_images(
-        saved.classifier,
-        read_image,
-        count=len(files),
-        batch_size=min(BATCH_SIZE, len(files)),
-        label="predict",
-        temperature=saved.card.temperature,
-    )
-    return [dict(zip(saved.card.classes, row, strict=True)) for row in probabilities.tolist()]
-
-
-def read_as_stored(file: Path, *, storage: StorageParams) -> StoredImage:
-    """An image file as images.zip would hold it.
-
-    Raises:
-        DataError: the file cannot be read or decoded.
-    """
-    try:
-        data = file.read_bytes()
-        decoded = decode_image(data, max_pixels=storage.max_pixels)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror})") from None
-    except UndecodableError as error:
-        raise DataError(f"{file} is not a sound image: {error}") from None
-    return StoredImage(encode_for_storage(decoded, data, side_px=storage.side_px), place=str(file))

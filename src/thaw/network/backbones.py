@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -22,9 +22,8 @@ from thaw.network.weights import (
     classifiers_of,
     download_timm,
     download_weights,
-    load_weights,
-    read_weights,
 )
+from thaw.network.weights_file import load_weights_file
 from thaw.params import BackboneParams
 
 _TIMM_FIRST = ("convnext", "densenet", "inception_v3")
@@ -127,14 +126,16 @@ def _build_from_torchvision(params: BackboneParams) -> Backbone:
     network = torchvision.models.get_model(params.name, weights=None, **_torchvision_options(params.name, entry))
     pieces = _named_blocks(network)
     if params.weights == "imagenet":
-        load_weights(
-            network, download_weights(params.name, lambda: entry.get_state_dict(check_hash=True)), params=params
-        )
-    elif params.file is not None:
-        classifiers = ("fc.", "classifier.") if pieces else (f"{_last_layer(network)}.", "aux")
-        load_weights(network, read_weights(params.file), params=params, classifiers=classifiers)
+        state = download_weights(params.name, lambda: entry.get_state_dict(check_hash=True))
+        network.load_state_dict(state, strict=False)  # files from before torch 0.4.1 do not count batches
+    classifiers = ("fc.", "classifier.") if pieces else (f"{_last_layer(network)}.", "aux")
+    tensors = _name_tensors(network)
     kept = _count_kept(params, list(pieces) or [_UNCUT])
     module = _Pooled(OrderedDict(list(pieces.items())[:kept])) if pieces else _strip_classifier(network)
+    if params.weights == "file":
+        # A model of thaw's has the names of its blocks, also of those that are cut off here.
+        in_blocks = _name_tensors(_Pooled(OrderedDict(pieces)))
+        _load_file(params, module, tensors, in_blocks, classifiers=classifiers)
     parameters = [name for name, _ in module.named_parameters()]
     blocks = [
         Block(name=piece, parameters=tuple(name for name in parameters if name.startswith(f"blocks.{piece}.")))
@@ -150,6 +151,30 @@ def _build_from_torchvision(params: BackboneParams) -> Backbone:
         mean=tuple(preset.mean),
         std=tuple(preset.std),
     )
+
+
+def _name_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The very tensors of a network by their names, before it is taken to pieces."""
+    tensors: dict[str, Tensor] = network.state_dict(keep_vars=True)
+    return tensors
+
+
+def _load_file(
+    params: BackboneParams,
+    module: nn.Module,
+    network: Mapping[str, Tensor],
+    *others: Mapping[str, Tensor],
+    classifiers: tuple[str, ...],
+) -> None:
+    """Load a weights file into what is kept of a network; `network`, and `others`, are what its tensors were called."""
+    assert params.file is not None
+    in_network = {id(tensor): name for name, tensor in network.items()}
+    names = {
+        name: in_network[id(tensor)]
+        for tensors in (network, *others, _name_tensors(module))
+        for name, tensor in tensors.items()
+    }
+    load_weights_file(params.file, module, names, network=params.name, classifiers=classifiers)
 
 
 def _torchvision_options(name: str, entry: Any) -> dict[str, Any]:
@@ -217,12 +242,11 @@ def _count_kept(params: BackboneParams, names: Sequence[str]) -> int:
 def _build_from_timm(params: BackboneParams) -> Backbone:
     network = timm.create_model(params.name, pretrained=False)
     if params.weights == "imagenet" and params.name == BUNDLED:
-        load_weights(network, bundled_state(network), params=params)
+        network.load_state_dict(bundled_state(network))
     elif params.weights == "imagenet":
         network = download_timm(params.name)
-    elif params.file is not None:
-        load_weights(network, read_weights(params.file), params=params, classifiers=classifiers_of(network))
     config = timm.data.resolve_data_config(model=network)
+    tensors, classifiers = _name_tensors(network), classifiers_of(network)
     network.reset_classifier(0)
     blocks = _timm_blocks(network)
     kept = _count_kept(params, [block.name for block in blocks])
@@ -232,6 +256,8 @@ def _build_from_timm(params: BackboneParams) -> Backbone:
             Block(name=block.name, parameters=tuple(f"network.{name}" for name in block.parameters))
             for block in blocks[:kept]
         ]
+    if params.weights == "file":
+        _load_file(params, network, tensors, classifiers=classifiers)
     return _describe(
         params,
         network,

@@ -1,7 +1,7 @@
 """A backbone and a head: what is trainable, and how a model is saved and loaded."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,10 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from thaw.errors import ConfigError, DataError, one_line
+from thaw.errors import ConfigError, DataError
 from thaw.network.backbone import Backbone
-from thaw.network.model_card import ModelCard, read_model_card, write_model_card
-from thaw.params import BackboneParams, TrainsPart
+from thaw.network.model_card import ModelCard, write_model_card
+from thaw.network.model_folder import TENSORS, Shapes, check_model_folder, refuse_model_folder
+from thaw.network.weights_file import explain_misfit, first_not_finite
+from thaw.params import TrainsPart
 from thaw.utils.atomic import PERMISSIONS
 
 
@@ -86,13 +88,16 @@ class SavedModel:
 def save_model(folder: Path, model: Classifier, *, card: ModelCard) -> None:
     """Write the tensors and then the card, into a folder that exists."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(PERMISSIONS)
+    save_file(state, folder / TENSORS)
+    (folder / TENSORS).chmod(PERMISSIONS)
     write_model_card(folder, card)
 
 
 def load_model(folder: Path, *, backbone: Backbone | None = None) -> SavedModel:
     """Load what `save_model` wrote, in eval mode, on the CPU.
+
+    A folder that holds anything else is refused by what it says of itself, before its tensors are read or anything of
+    their size is built.
 
     Args:
         folder: of the model.
@@ -102,20 +107,58 @@ def load_model(folder: Path, *, backbone: Backbone | None = None) -> SavedModel:
         DataError: there is no such model, or its tensors do not fit its description.
     """
     try:
-        card = read_model_card(folder)
-        classifier = Classifier(backbone or _build_blank(card.backbone), classes=card.classes, seed=0)
-        classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, RuntimeError, SafetensorError, DataError) as error:
-        reason = one_line(error)
-        raise DataError(f"{folder} holds no whole model ({reason}); name a folder that the train stage wrote") from None
+        card, shapes = check_model_folder(folder)
+        if backbone is not None:
+            classifier = Classifier(backbone, classes=card.classes, seed=0)
+        else:
+            classifier = _build_empty(card) or _build(card)
+        _require_tensors(classifier, shapes, network=card.backbone.name)
+        state = load_file(folder / TENSORS)
+        wrong = first_not_finite(state)
+        if wrong is not None:
+            raise DataError(f"{TENSORS} holds NaN or infinite numbers, in {wrong}")
+        if classifier.head.weight.is_meta:
+            classifier = classifier.to_empty(device="cpu") if _is_all_in(classifier, state) else _build(card)
+        classifier.load_state_dict(state)
+    except (OSError, ValueError, RuntimeError, SafetensorError, DataError, ConfigError) as error:
+        raise refuse_model_folder(folder, error) from None
     return SavedModel(classifier=classifier.eval(), card=card)
 
 
-def _build_blank(params: BackboneParams) -> Backbone:
+def _build(card: ModelCard) -> Classifier:
     # Here: torchvision and timm take as long to import as torch, and a head on features needs neither.
     from thaw.network.backbones import build_backbone
 
-    return build_backbone(params.model_copy(update={"weights": "none"}), blank=True)
+    params = card.backbone.model_copy(update={"weights": "none"})
+    return Classifier(build_backbone(params, blank=True), classes=card.classes, seed=0)
+
+
+def _build_empty(card: ModelCard) -> Classifier | None:
+    """The model on the meta device, with shapes and without numbers: of no size, and in no time.
+
+    None if that cannot be: some networks look at their numbers while they are built, and what is wrong with a card is
+    better said by those.
+    """
+    try:
+        with torch.device("meta"):
+            return _build(card)
+    except (RuntimeError, ConfigError):
+        return None
+
+
+def _require_tensors(model: Classifier, shapes: Shapes, *, network: str) -> None:
+    """Raise DataError unless a file has the very tensors of a model."""
+    needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    misfit = explain_misfit(shapes, needed, network=network, known=())
+    if misfit:
+        raise DataError(f"{TENSORS} {misfit}")
+
+
+def _is_all_in(model: Classifier, state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has all numbers of a model: some networks have tables that they compute and do not save."""
+    tables = (name for name, _ in model.named_buffers() if name not in state)
+    loose = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    return next(tables, None) is None and next(loose, None) is None
 
 
 def backbone_tensors_moved(model: Classifier, pretrained: Backbone) -> int:

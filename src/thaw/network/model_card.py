@@ -1,12 +1,21 @@
 """model.json: what a saved model is and how it was made; the writer beside the reader."""
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, FailFast
 
 from thaw.params import AnyPhase, BackboneParams, StorageParams, TrainingParams, ValDraw
 from thaw.utils.records import Record, read_record, write_record
 
 NAME = "model.json"
 """Its file, in the folder of the model."""
+
+
+def _require_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    if not classes or not all(classes) or len(set(classes)) < len(classes):
+        raise ValueError("expected names of classes, each one once")
+    return classes
 
 
 class BestEpoch(Record):
@@ -41,9 +50,15 @@ class Compute(Record):
 
 
 class ModelCard(Record):
-    """All that is needed to use a model, and what was chosen to train it."""
+    """All that is needed to use a model, and what was chosen to train it.
 
-    classes: tuple[str, ...]
+    A key that is not known may change what a model's numbers mean (as the temperature does, which earlier releases did
+    not know), so a card that has one is refused. A card may be anybody's: of a list, the first wrong entry is enough.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    classes: Annotated[tuple[str, ...], FailFast(), AfterValidator(_require_names)]
     """In the order of the logits."""
 
     variant: str
@@ -57,11 +72,11 @@ class ModelCard(Record):
     """Of the training images, how many it was trained on; in a model of an earlier release, all."""
 
     training: TrainingParams
-    phases: tuple[AnyPhase, ...]
+    phases: Annotated[tuple[AnyPhase, ...], FailFast()]
     """Of the candidate that does best on val."""
 
     best: BestEpoch
-    candidates: tuple[Candidate, ...]
+    candidates: Annotated[tuple[Candidate, ...], FailFast()]
     """All that were tried, in the order of params.yaml."""
 
     compute: Compute

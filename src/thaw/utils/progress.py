@@ -97,3 +97,10 @@ def progress(label: str, *, total: int | None, unit: str, done: int = 0) -> Iter
     lines.done = lines.done_earlier = done
     yield lines
     lines.print_line()
+
+
+def print_above(text: str) -> None:
+    """Print whole lines to stdout at once, above a bar that stands on the same terminal."""
+    with tqdm.external_write_mode(file=sys.stdout):
+        sys.stdout.write(text)
+        sys.stdout.flush()

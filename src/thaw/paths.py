@@ -45,6 +45,7 @@ DOWNLOADS = SCRATCH / "downloads"
 EXTERNAL_SCRATCH = SCRATCH / "external"
 MLFLOW_LOCK = SCRATCH / "mlflow.lock"
 REPRO_LOCK = SCRATCH / "repro.lock"
+ONNX_GRAPHS = SCRATCH / "onnx"
 LOGS = SCRATCH / "logs"
 """What each stage printed under `thaw repro`."""
 

@@ -47,13 +47,18 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     (https://docs.pytorch.org/tutorials/intermediate/fx_conv_bn_fuser.html)
     """
     folded = copy.deepcopy(module)
-    for convolution, norm in _neighbours(folded, _CONVOLUTIONS, _NORMS):
+    for convolution, norm in foldable_norms(folded):
         first, second = folded.get_submodule(convolution), folded.get_submodule(norm)
         assert isinstance(first, nn.Conv2d)
         assert isinstance(second, nn.BatchNorm2d)
         folded.set_submodule(convolution, fuse_conv_bn_eval(first, second))
         folded.set_submodule(norm, second.act if isinstance(second, BatchNormAct2d) else nn.Identity())
     return folded
+
+
+def foldable_norms(module: nn.Module) -> list[tuple[str, str]]:
+    """The names of a convolution and of the BatchNorm that follows it, for all that `fold_batch_norm` folds."""
+    return list(_neighbours(module, _CONVOLUTIONS, _NORMS))
 
 
 def fuse_activations(module: nn.Module) -> None:

@@ -1,0 +1,134 @@
+"""A saved model as ONNX, and the export of a graph that there is none of yet."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from thaw.errors import DataError, one_line
+from thaw.network.classifier import SavedModel, load_model
+from thaw.network.deployable import ViewClassifier
+from thaw.network.fusion import fold_batch_norm, foldable_norms
+from thaw.network.model_card import read_model_card
+from thaw.network.onnx_graph import FoldedNorm, find_onnx, graph_file, write_graph
+
+SCORES = ("probabilities", "logits")
+"""The names of the outputs."""
+MOST_DIFFERENCE = 1e-4
+"""The largest difference from torch, of a probability, or of a logit relative to the largest one, that is let through;
+float32 differs by some 1e-6."""
+
+
+def onnx_model(folder: Path) -> onnx.ModelProto:
+    """The network of a saved model as ONNX; see `onnx_graph.find_onnx`.
+
+    The first time it meets an architecture this takes torch half a minute. A graph that does not compute what torch
+    does is not kept.
+
+    Raises:
+        DataError: there is no such model, or its network cannot be written as ONNX.
+    """
+    file = graph_file(read_model_card(folder))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        found = find_onnx(folder)
+        if found is not None:
+            return found
+        saved = load_model(folder)
+        name = saved.card.backbone.name
+        try:
+            graph, folded = _export_architecture(saved)
+        except Exception as error:  # the exporter raises whatever a network's code leads it to
+            raise DataError(f"{folder}: its network, {name}, cannot be written as ONNX ({one_line(error)})") from error
+        write_graph(file, graph, folded=folded)
+        made = find_onnx(folder)
+        assert made is not None
+        difference = _difference_from_torch(made, saved)
+        if not difference <= MOST_DIFFERENCE:
+            file.unlink()
+            raise DataError(
+                f"{folder}: as ONNX its network, {name}, computes something else, by {difference:.2g} where "
+                f"{MOST_DIFFERENCE:g} is let through"
+            )
+    return made
+
+
+def run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Probabilities and logits, both `(B, classes)`, of images or views, as the graph's only input wants them."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    scores: list[NDArray[np.float32]] = session.run(list(SCORES), {session.get_inputs()[0].name: images})
+    return scores
+
+
+def largest_difference(scores: Sequence[NDArray[np.float32]], expected: Sequence[Tensor]) -> float:
+    """Of probabilities, or of logits in units of the largest one, whichever differs more; NaN if anything is NaN."""
+    probabilities, logits = (np.abs(a - b.numpy()).max() for a, b in zip(scores, expected, strict=True))
+    return float(np.maximum(probabilities, logits / max(1.0, float(expected[1].abs().max()))))
+
+
+def export_graph(module: nn.Module, example: Tensor, *, dynamic: Sequence[int], name: str) -> onnx.ModelProto:
+    """Export a module with one input, `name`, whose axes `dynamic` may have any length."""
+    log = logging.getLogger("onnxscript")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    outputs = list(SCORES) if isinstance(module, ViewClassifier) else ["views"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about torch's own code
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC),),
+                input_names=[name],
+                output_names=outputs,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(level)
+    assert program is not None
+    made: onnx.ModelProto = program.model_proto
+    return made
+
+
+def _export_architecture(saved: SavedModel) -> tuple[onnx.ModelProto, list[FoldedNorm]]:
+    """The graph of an architecture with random weights: equal ones would be merged, and could not be filled."""
+    classifier = copy.deepcopy(saved.classifier)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in classifier.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    folded = [
+        FoldedNorm(convolution=f"backbone.{convolution}", norm=f"backbone.{norm}", eps=_eps(classifier.backbone, norm))
+        for convolution, norm in foldable_norms(classifier.backbone)
+    ]
+    classifier.backbone = fold_batch_norm(classifier.backbone)
+    size_px = classifier.preprocessing.image_size_px
+    example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
+    return export_graph(ViewClassifier(classifier, temperature=2.0), example, dynamic=[0], name="views"), folded
+
+
+def _eps(backbone: nn.Module, name: str) -> float:
+    norm = backbone.get_submodule(name)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return norm.eps
+
+
+def _difference_from_torch(model: onnx.ModelProto, saved: SavedModel) -> float:
+    """On noise."""
+    size_px = saved.classifier.preprocessing.image_size_px
+    views = np.random.default_rng(0).integers(0, 256, (4, size_px, size_px, 3), np.uint8)
+    network = ViewClassifier(saved.classifier, temperature=saved.card.temperature).eval()
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(views))
+    return largest_difference(run_onnx(model, views), expected)

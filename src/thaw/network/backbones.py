@@ -121,6 +121,36 @@ def count_blocks(name: str) -> int | None:
         return len(_timm_blocks(network))
 
 
+def plain_network(params: BackboneParams, *, classes: int) -> tuple[nn.Module, dict[str, str]]:
+    """A backbone's network as its library builds it, with a classifier for so many classes; and how names go together.
+
+    Returns:
+        With random weights and in eval mode; and for each tensor of a `Classifier` its name in that network.
+
+    Raises:
+        ConfigError: the backbone is cut, or its library puts more than one layer behind what we call features.
+    """
+    if library_of(params.name) == "timm":
+        network = timm.create_model(params.name, pretrained=False, num_classes=classes)
+        layers = classifiers_of(network)
+        whole = copy.deepcopy(network)
+        whole.reset_classifier(0)
+        names = {f"backbone.{name}": name for name in whole.state_dict()}
+    else:
+        entry = torchvision.models.get_model_weights(params.name)["DEFAULT"]
+        options = _torchvision_options(params.name, entry)
+        network = torchvision.models.get_model(params.name, weights=None, num_classes=classes, **options)
+        layers = (f"{_last_layer(network)}.",)
+        own = {id(tensor): name for name, tensor in network.state_dict(keep_vars=True).items()}
+        pieces = _named_blocks(network)
+        whole = _Pooled(pieces) if pieces else _strip_classifier(copy.copy(network))
+        names = {f"backbone.{name}": own[id(tensor)] for name, tensor in whole.state_dict(keep_vars=True).items()}
+    names |= {f"head.{name}": f"{layers[0]}{name}" for name in ("weight", "bias")}
+    if params.blocks is not None or set(names.values()) != set(network.state_dict()):
+        raise ConfigError(f"{params.name} is cut, or has more layers behind its features than the one that was trained")
+    return network.eval(), names
+
+
 def _build_from_torchvision(params: BackboneParams) -> Backbone:
     entry = torchvision.models.get_model_weights(params.name)["DEFAULT"]
     network = torchvision.models.get_model(params.name, weights=None, **_torchvision_options(params.name, entry))

@@ -3,7 +3,7 @@
 Nothing here but torch's operators, so that torch.export and the ONNX exporter can follow every step.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,15 @@ from thaw.network.classifier import Classifier
 
 _COEFFICIENT_ONE = 2.0**22
 """Pillow rounds the coefficients of a resize to integers, of which so many are 1.0."""
+
+
+def describe_view(preprocessing: Preprocessing) -> dict[str, Any]:
+    """How views are cut, for whoever does it elsewhere; normalising them is the network's part."""
+    return {
+        "image_size_px": preprocessing.image_size_px,
+        "resize_px": preprocessing.resize_px,
+        "interpolation": preprocessing.interpolation,
+    }
 
 
 class Deployable(nn.Module):

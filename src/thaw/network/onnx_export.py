@@ -1,9 +1,11 @@
 """A saved model as ONNX, and the export of a graph that there is none of yet."""
 
 import copy
+import hashlib
+import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,16 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from thaw.data.transforms import Preprocessing
 from thaw.errors import DataError, one_line
 from thaw.network.classifier import SavedModel, load_model
-from thaw.network.deployable import ViewClassifier
+from thaw.network.deployable import CentreView, ViewClassifier, describe_view
 from thaw.network.fusion import fold_batch_norm, foldable_norms
 from thaw.network.model_card import read_model_card
 from thaw.network.onnx_graph import FoldedNorm, find_onnx, graph_file, write_graph
+from thaw.paths import ONNX_GRAPHS
+from thaw.utils.atomic import new_file
+from thaw.utils.code_closure import closure_sha256
 
 SCORES = ("probabilities", "logits")
 """The names of the outputs."""
@@ -49,7 +55,7 @@ def onnx_model(folder: Path) -> onnx.ModelProto:
             graph, folded = _export_architecture(saved)
         except Exception as error:  # the exporter raises whatever a network's code leads it to
             raise DataError(f"{folder}: its network, {name}, cannot be written as ONNX ({one_line(error)})") from error
-        write_graph(file, graph, folded=folded)
+        write_graph(file, graph, folded=folded, view=describe_view(saved.classifier.preprocessing))
         made = find_onnx(folder)
         assert made is not None
         difference = _difference_from_torch(made, saved)
@@ -60,6 +66,46 @@ def onnx_model(folder: Path) -> onnx.ModelProto:
                 f"{MOST_DIFFERENCE:g} is let through"
             )
     return made
+
+
+def with_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+    """The same network with the resize before it: input `images`, shape `(B, H, W, 3)`, uint8, of any size.
+
+    That part is exported once for all networks that want their images alike.
+    """
+    facts = {"view": describe_view(preprocessing), "code": closure_sha256("network.onnx_export")}
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    file = ONNX_GRAPHS / f"view-{preprocessing.image_size_px}px-{key[:16]}.onnx"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if not file.is_file():
+            example = torch.zeros(2, 50, 60, 3, dtype=torch.uint8)
+            made = export_graph(CentreView(preprocessing), example, dynamic=[0, 1, 2], name="images")
+            with new_file(file) as temporary:
+                temporary.write_bytes(made.SerializeToString())
+    view = onnx.load_model_from_string(file.read_bytes())
+    _add_prefix(view.graph, "view_", but={"images", "views"})
+    whole: onnx.ModelProto = onnx.compose.merge_models(view, model, io_map=[("views", "views")])
+    onnx.helper.set_model_props(whole, {prop.key: prop.value for prop in model.metadata_props})
+    return whole
+
+
+def _add_prefix(graph: onnx.GraphProto, prefix: str, *, but: Set[str]) -> None:
+    """Rename all values of a graph and of the branches in it; `onnx.compose.add_prefix` loses what branches take."""
+
+    def rename(name: str) -> str:
+        return name if name in but or not name else f"{prefix}{name}"
+
+    del graph.value_info[:]
+    for value in (*graph.initializer, *graph.input, *graph.output):
+        value.name = rename(value.name)
+    for node in graph.node:
+        node.name = rename(node.name)
+        node.input[:] = map(rename, node.input)
+        node.output[:] = map(rename, node.output)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _add_prefix(attribute.g, prefix, but=but)
 
 
 def run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from thaw.utils.records import Record
 
 TEMPERATURE = "temperature"
 """The initializer that the logits are divided by."""
-_FOLDED = "thaw.folded"
+_FOLDED = "folded"
 
 
 class FoldedNorm(Record):
@@ -47,11 +48,24 @@ def graph_file(card: ModelCard) -> Path:
     return ONNX_GRAPHS / f"{card.backbone.name}-{card.backbone.image_size_px}px-{key[:16]}.onnx"
 
 
-def write_graph(path: Path, graph: onnx.ModelProto, *, folded: Sequence[FoldedNorm]) -> None:
-    """Keep an exported graph, and which layers it does not have."""
-    onnx.helper.set_model_props(graph, {_FOLDED: json.dumps([norm.model_dump() for norm in folded])})
+def write_graph(path: Path, graph: onnx.ModelProto, *, folded: Sequence[FoldedNorm], view: Mapping[str, Any]) -> None:
+    """Keep an exported graph, which layers it does not have, and how its views are cut."""
+    facts = {_FOLDED: [norm.model_dump() for norm in folded], "view": view}
+    onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in facts.items()})
     with new_file(path) as temporary:
         temporary.write_bytes(graph.SerializeToString())
+
+
+def describe(card: ModelCard, *, view: Mapping[str, Any]) -> dict[str, str]:
+    """What an exported model says of itself, in any format: text, and JSON where it is more than a word."""
+    return {
+        "classes": json.dumps(card.classes, ensure_ascii=False),
+        "preprocessing": json.dumps({"storage": card.storage.model_dump(), "view": view}),
+        "temperature": repr(card.temperature),
+        "backbone": card.backbone.name,
+        "variant": card.variant,
+        "seed": str(card.seed),
+    }
 
 
 def find_onnx(folder: Path) -> onnx.ModelProto | None:
@@ -68,9 +82,9 @@ def find_onnx(folder: Path) -> onnx.ModelProto | None:
     if not kept.is_file():
         return None
     graph = onnx.load_model_from_string(kept.read_bytes())
-    (prop,) = (prop for prop in graph.metadata_props if prop.key == _FOLDED)
-    folded = [FoldedNorm.model_validate(norm) for norm in json.loads(prop.value)]
-    graph.ClearField("metadata_props")
+    facts = {prop.key: json.loads(prop.value) for prop in graph.metadata_props}
+    folded = [FoldedNorm.model_validate(norm) for norm in facts[_FOLDED]]
+    onnx.helper.set_model_props(graph, describe(card, view=facts["view"]))
     try:
         tensors = load_file(folder / "model.safetensors")
         _fill(graph, _fold(tensors, folded) | {TEMPERATURE: np.float32(card.temperature)})

@@ -1,0 +1,186 @@
+"""A saved model in other formats says what the model says, without thaw's code, and one that does not is not written.
+
+Run with: pytest tests/network/test_export.py
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING
+from thaw import cli
+from thaw.data.decode import encode
+from thaw.data.stored_image import StoredImage
+from thaw.data.transforms import Preprocessing, centre_view
+from thaw.errors import DataError
+from thaw.network import export, onnx_graph
+from thaw.network.backbones import build_backbone
+from thaw.network.classifier import Classifier, load_model, save_model
+from thaw.network.deployable import CentreView, ViewClassifier
+from thaw.network.export import Format, export_model
+from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard
+from thaw.network.onnx_export import largest_difference, onnx_model, run_onnx
+from thaw.params import BackboneParams, Phase
+
+CLASSES = ("Cat", 'a "quoted", dog\u00e9')
+PHASE = Phase(train="all", epochs=1, lr=0.001)
+
+
+def save_tiny(folder: Path, *, backbone: BackboneParams = TINY_BACKBONE, seed: int = 0) -> Classifier:
+    """A saved model whose tensors, BatchNorm's statistics too, are random."""
+    folder.mkdir(parents=True)
+    model = Classifier(build_backbone(backbone), classes=CLASSES, seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor += 0.1 * torch.rand(tensor.shape, generator=generator)
+    best = BestEpoch(phase=0, epoch=1)
+    card = ModelCard(
+        classes=CLASSES,
+        variant="tiny",
+        seed=seed,
+        backbone=backbone,
+        storage=TINY_STORAGE,
+        val="fixed",
+        training=TINY_TRAINING,
+        phases=(PHASE,),
+        best=best,
+        candidates=(Candidate(phases=(PHASE,), val_loss=0.5, val_accuracy=0.5, best=best),),
+        compute=Compute(flops=1, images_seen=1),
+        trainable_parameters=1,
+        temperature=1.5 + seed,
+    )
+    save_model(folder, model, card=card)
+    return model
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one exported architecture, and two models of it."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed in (0, 1):
+            save_tiny(Path(f"model-{seed}"), seed=seed)
+        onnx_model(Path("model-0"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_view_inside_is_pillows_bit_for_bit(interpolation: str) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        height, width = random.integers(20, 400, 2)
+        size_px = int(random.choice([32, 96, 224]))
+        preprocessing = Preprocessing(
+            image_size_px=size_px,
+            resize_px=round(size_px / random.choice([1, 0.95, 0.875, 0.7])),
+            interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        )
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        stored = StoredImage(encode(Image.fromarray(pixels), lossless=True), place="test")
+        found = CentreView(preprocessing)(torch.from_numpy(pixels)[None])
+        assert np.array_equal(found[0].numpy(), centre_view(stored, preprocessing)), (height, width, preprocessing)
+
+
+def test_a_graph_of_one_model_is_filled_with_another(project: Path) -> None:
+    views = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    said = []
+    for seed in (0, 1):
+        folder = Path(f"model-{seed}")
+        filled = onnx_graph.find_onnx(folder)
+        assert filled is not None
+        onnx.checker.check_model(filled)
+        said.append(run_onnx(filled, views))
+        model = load_model(folder)
+        with torch.inference_mode():
+            expected = ViewClassifier(model.classifier, temperature=1.5 + seed).eval()(torch.from_numpy(views))
+        assert largest_difference(said[-1], expected) < 1e-6
+    assert np.abs(said[0][0] - said[1][0]).max() > 1e-3
+    assert len(list(Path(".thaw/onnx").glob("mobilenet*.onnx"))) == 1
+
+
+def test_tensors_that_do_not_fit_the_graph_are_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    save_tiny(folder)
+    state = load_file(folder / "model.safetensors")
+    state["head.weight"] = torch.zeros(2, 7)
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(DataError, match=r"holds no whole model \(head\.weight has the shape \(2, 7\), not "):
+        onnx_graph.find_onnx(folder)
+
+
+def test_an_exported_onnx_file_needs_nothing_but_onnxruntime(tmp_path: Path) -> None:
+    done = export_model(Path("model-1"), kind="onnx", output=tmp_path / "tiny.onnx")
+    assert done.difference < 1e-6
+    session = onnxruntime.InferenceSession(done.output)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == list(CLASSES)
+    assert json.loads(facts["preprocessing"])["view"]["image_size_px"] == 32
+    for shape in ((1, 50, 41, 3), (2, 200, 60, 3)):
+        images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+        probabilities, logits = session.run(["probabilities", "logits"], {"images": images})
+        assert probabilities.shape == logits.shape == (shape[0], 2)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_pt2_file_needs_nothing_but_torch(tmp_path: Path) -> None:
+    done = export_model(Path("model-0"), kind="pt2", output=tmp_path / "tiny.pt2")
+    assert done.difference < 1e-6
+    facts = {"classes": ""}
+    program = torch.export.load(done.output, extra_files=facts)
+    assert json.loads(facts["classes"]) == list(CLASSES)
+    probabilities, _ = program.module()(torch.zeros(2, 70, 90, 3, dtype=torch.uint8))
+    assert probabilities.shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18d"])
+def test_weights_load_into_the_librarys_own_network(tmp_path: Path, name: str) -> None:
+    backbone = BackboneParams(name=name, weights="none", blocks=None, image_size_px=32)
+    save_tiny(tmp_path / "model", backbone=backbone)
+    done = export_model(tmp_path / "model", kind="safetensors", output=tmp_path / "tiny.safetensors")
+    assert done.difference < 1e-6
+    build = torchvision.models.resnet18 if name == "resnet18" else partial(timm.create_model, name)
+    network: nn.Module = build(num_classes=2)
+    network.load_state_dict(load_file(done.output))
+    with safe_open(done.output, "pt") as opened:
+        assert json.loads(opened.metadata()["classes"]) == list(CLASSES)
+
+
+def test_weights_of_a_network_that_is_cut_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mobilenet_v3_small is cut, or has more layers .*; write --format onnx$"):
+        export_model(Path("model-0"), kind="safetensors", output=tmp_path / "tiny.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_what_differs_by_too_much_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Format) -> None:
+    monkeypatch.setattr(export, "_expect", lambda saved, image: (torch.zeros(1, 2), torch.ones(1, 2)))
+    with pytest.raises(DataError, match=rf"tiny is not written: as {kind}, model-0 differs from the model by "):
+        export_model(Path("model-0"), kind=kind, output=tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_knows_all_formats() -> None:
+    assert get_args(Format) == cli.EXPORT_FORMATS

@@ -10,6 +10,8 @@ from thaw.errors import ConfigError, DataError, escape_controls, exit_code
 
 LAYOUTS = ("auto", "folders", "split_folders", "csv", "prefix")
 """What `data.layout` may be; a test compares."""
+EXPORT_FORMATS = ("onnx", "pt2", "safetensors")
+"""What `thaw export --format` may be; a test compares."""
 _COLUMNS = """\
 parameters count the classifier too, which the pipeline replaces. weights: bundled (in a Python package), cached
 (downloaded before), download (from the library's server when they are needed), none.
@@ -46,6 +48,11 @@ def main() -> None:
         "--format", choices=("table", "csv", "jsonl"), default="table", help="of what is printed (default: table)"
     )
     predict.set_defaults(command=_predict)
+    export = commands.add_parser("export", help="write a model as one file that works without thaw")
+    export.add_argument("model", type=Path, help="a folder that training wrote, for instance data/models/frozen-0")
+    export.add_argument("--format", choices=EXPORT_FORMATS, default="onnx", help="default: onnx")
+    export.add_argument("--output", type=Path, metavar="FILE", help="default: the model's name, here")
+    export.set_defaults(command=_export)
     evaluate = commands.add_parser("evaluate", help="accuracy of models on another archive of labelled images")
     evaluate.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders that training wrote")
     evaluate.add_argument(
@@ -147,6 +154,18 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise DataError(f"{len(failed):,} of {len(files):,} images could not be predicted: see above")
 
 
+def _export(arguments: argparse.Namespace) -> None:
+    from thaw.network.export import export_model
+
+    output = arguments.output or Path(f"{arguments.model.resolve().name}.{arguments.format}")
+    done = export_model(arguments.model, kind=arguments.format, output=output)
+    print(
+        f"{done.output}: on {done.images} it differs by at most {done.difference:.2g} from the model on the same "
+        f"pixels, and by {done.difference_of_evaluation:.2g} where evaluation decodes a large JPEG at a fraction of "
+        "its size"
+    )
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from thaw.evaluation.archive import evaluate_on_archive
     from thaw.evaluation.significance import wilson_interval
@@ -226,14 +245,16 @@ def _parse_classes(pairs: list[str]) -> dict[str, str]:
 
 def _sync(_: argparse.Namespace) -> None:
     from thaw.params import load_params
-    from thaw.paths import all_cells, all_external_sets
-    from thaw.tracking.mlflow_runs import is_evaluated, is_evaluated_on, sync_cell
+    from thaw.paths import COMPARISON_JSON, all_cells, all_external_sets
+    from thaw.report.champion import find_champion
+    from thaw.tracking.mlflow_runs import is_evaluated, is_evaluated_on, sync_cell, sync_champion
 
     params = load_params()
     cells = all_cells(params)
     trained = [cell for cell in cells if cell.cost.exists()]
     if not trained:
         raise ConfigError("there is no trained model here; run `dvc repro` first")
+    _export_architectures([cell.model for cell in trained if is_evaluated(cell)])
     run_ids = [
         sync_cell(
             cell,
@@ -244,9 +265,28 @@ def _sync(_: argparse.Namespace) -> None:
         for cell in trained
     ]
     shown = [run_id for run_id in run_ids if run_id is not None]
+    if COMPARISON_JSON.exists() and (champion := find_champion()) in trained:
+        sync_champion(champion, run_ids[trained.index(champion)])
     if len(shown) < len(trained):
         raise ConfigError(f"MLflow shows {len(shown)} of {len(trained)} runs; is MLFLOW_TRACKING_URI right?")
     print(f"MLflow shows {len(shown)} of {len(cells)} runs")
+
+
+def _export_architectures(models: list[Path]) -> None:
+    """Export each architecture as ONNX that was not yet: MLflow's models are ONNX."""
+    from thaw.network.model_card import read_model_card
+    from thaw.network.onnx_graph import graph_file
+
+    for model in models:
+        if not graph_file(read_model_card(model)).is_file():
+            print(f"write the network of {model} as ONNX, once: half a minute", file=sys.stderr, flush=True)
+            from thaw.network.onnx_export import onnx_model
+
+            try:
+                onnx_model(model)
+            except DataError as error:
+                print(f"MLflow shows no model for some runs: {error}", file=sys.stderr)
+                return
 
 
 def _backbones(arguments: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from thaw.network import model_card
 from thaw.network.model_card import ModelCard, read_model_card
 from thaw.params import dotted, load_params
 from thaw.paths import FIGURES, MLFLOW_LOCK, Cell, ExternalSet
+from thaw.tracking.mlflow_models import log_model, register_champion
 from thaw.training.cost_json import TrainCost, read_train_cost
 from thaw.training.history_csv import read_history
 from thaw.utils.dvc_lock import locked_stage
@@ -48,11 +49,23 @@ def sync_cell(cell: Cell, *, experiment: str, through: Stage, external: Sequence
             _mirror_external(client, run, cell, external_set)
         if through == "report":
             _mirror_figures(client, run, cell)
+            log_model(client, run.info.run_id, cell, uri=tracking_uri())
     except Exception as error:  # MLflow's stores raise whatever their drivers do; no training is worth losing for it
         reason = one_line(error, most=200)
         log.warning("MLflow does not show %s (%s); run `thaw sync` once it answers", cell, reason)
         return None
     return str(run.info.run_id)
+
+
+def sync_champion(cell: Cell, run_id: str | None) -> None:
+    """Register the model of `cell`, which the report recommends, if MLflow shows its run and its model."""
+    try:
+        client = _connect()
+        model_id = run_id and log_model(client, run_id, cell, uri=tracking_uri())
+        if run_id and model_id:
+            register_champion(client, model_id, run_id=run_id, cell=cell)
+    except Exception as error:  # as above
+        log.warning("MLflow does not register %s (%s); run `thaw sync` once it answers", cell, one_line(error))
 
 
 def is_evaluated(cell: Cell) -> bool:

@@ -89,7 +89,7 @@ class CentreView(nn.Module):
 
     def _coefficients(self, length: int, side: int | torch.SymInt) -> Tensor:
         """What each pixel of an axis contributes to each of the view, shape `(S, length)`, as integers in float64."""
-        share = side * torch.tensor(self.crop_share, dtype=torch.float64)
+        share: Tensor = torch.tensor(self.crop_share, dtype=torch.float64) * side
         first = (length - share) / 2
         # Pillow takes the box as float32.
         start = first.float()

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import logging
 import os
 from pathlib import Path
@@ -39,6 +40,7 @@ MOST_TEXT = 500
 """A parameter of a logged model holds so many characters."""
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 _DIGEST, _DIFFERENCE = "thaw.model_sha256", "thaw.largest_difference"
+_VERSIONS = "mlflow.modelVersions"
 _SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
     outputs=Schema(
@@ -115,6 +117,10 @@ def register_champion(client: MlflowClient, model_id: str, *, run_id: str, cell:
         model_id=model_id,
         description=f"{cell}: of the recommended recipe, the seed with the lowest loss on val.",
     )
+    # As MLflow's own call notes it; the Models tab reads it there.
+    noted = json.dumps([{"name": REGISTERED, "version": int(version.version)}])
+    if client.get_logged_model(model_id).tags.get(_VERSIONS) != noted:
+        client.set_logged_model_tags(model_id, {_VERSIONS: noted})
     if str(aliases.get(CHAMPION)) != str(version.version):
         client.set_registered_model_alias(REGISTERED, CHAMPION, version.version)
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -26,7 +27,7 @@ SHRINKS = (8, 4, 2)
 """By these a JPEG's sides can be divided while it is decoded."""
 
 
-class ImageClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow's base class has no types
+class ImageClassifier(PythonModel):
     """A network in ONNX and what comes before it; the ONNX file's metadata say how images are prepared."""
 
     def load_context(self, context: Any) -> None:

@@ -96,7 +96,7 @@ def test_a_logged_model(run_id: str, tmp_path: Path) -> None:
     register_champion(client, model_id, run_id=run_id, cell=CELL)
     register_champion(client, model_id, run_id=run_id, cell=CELL)
     champion = client.get_model_version_by_alias(REGISTERED, CHAMPION)
-    assert champion.model_id == model_id
+    assert champion.source == f"models:/{model_id}"
     assert len(client.search_model_versions(f"name = '{REGISTERED}'")) == 1
 
     # Files that are lost, and another model, make it be logged again.

@@ -73,7 +73,7 @@ class CentreView(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[1], images.shape[2]
-        side = torch.sym_min(height, width)
+        side: Any = torch.sym_min(height, width)
         rows = self._coefficients(height, side)  # (S, H)
         columns = self._coefficients(width, side)  # (S, W)
         planes = images.permute(0, 3, 1, 2).double()  # (B, 3, H, W)
@@ -87,9 +87,9 @@ class CentreView(nn.Module):
         )
         return views.permute(0, 2, 3, 1).to(torch.uint8)
 
-    def _coefficients(self, length: int, side: int | torch.SymInt) -> Tensor:
+    def _coefficients(self, length: int, side: int) -> Tensor:
         """What each pixel of an axis contributes to each of the view, shape `(S, length)`, as integers in float64."""
-        share: Tensor = torch.tensor(self.crop_share, dtype=torch.float64) * side
+        share = side * torch.tensor(self.crop_share, dtype=torch.float64)
         first = (length - share) / 2
         # Pillow takes the box as float32.
         start = first.float()

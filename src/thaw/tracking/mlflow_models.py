@@ -109,10 +109,11 @@ def register_champion(client: MlflowClient, model_id: str, *, run_id: str, cell:
     except MlflowException:
         client.create_registered_model(REGISTERED, description="The models that thaw's reports recommended.")
         aliases = {}
+    source = f"models:/{model_id}"  # a SQL store keeps no id of the model beside it
     versions = client.search_model_versions(f"name = '{REGISTERED}'")
-    version = next((known for known in versions if known.model_id == model_id), None) or client.create_model_version(
+    version = next((known for known in versions if known.source == source), None) or client.create_model_version(
         REGISTERED,
-        f"models:/{model_id}",
+        source,
         run_id,
         model_id=model_id,
         description=f"{cell}: of the recommended recipe, the seed with the lowest loss on val.",

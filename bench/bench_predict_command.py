@@ -60,7 +60,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
 def run_command(model: Path, files: list[Path]) -> tuple[float, float]:
     """Seconds of the clock and of the processor."""
     before, started_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [Path(sys.executable).with_name("thaw"), "predict", model, "-"]
+    command = [str(Path(sys.executable).with_name("thaw")), "predict", str(model), "-"]
     subprocess.run(command, input="\n".join(map(str, files)), text=True, check=True, capture_output=True)
     wall_s, after = time.perf_counter() - started_s, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -75,7 +75,7 @@ BEFORE_TORCH: dict[str, tuple[Callable[[Path], None], str]] = {
     "a folder as the tensors": (replace(TENSORS, Path.mkdir), "model.safetensors is no file"),
     "no tensors": (replace(TENSORS, lambda path: None), "model.safetensors is missing"),
     "nothing in the file": (replace(TENSORS, Path.touch), "model.safetensors is damaged"),
-    "a huge header": (replace(TENSORS, lambda path: path.write_bytes(b"\xff" * 8)), "a header of 18,446,744"),
+    "a huge header": (replace(TENSORS, lambda path: path.write_bytes(b"\xff" * 8)), "header of 18,446,744"),
     "a header of no tensors": (replace(TENSORS, write_header({"head.weight": 1})), "model.safetensors is damaged"),
     "terabytes": (replace(TENSORS, write_header(HUGE)), "model.safetensors is damaged"),
     "no head": (replace(TENSORS, write_header({})), "model.safetensors has no head"),

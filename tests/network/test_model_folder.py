@@ -15,9 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_classifier import build, card
 
 from conftest import TINY_BACKBONE
+from network.test_classifier import build, card
 from thaw.errors import DataError
 from thaw.network import classifier
 from thaw.network.classifier import load_model, save_model

@@ -44,10 +44,16 @@ EMBED_CHECKPOINTS = CHECKPOINTS / "embed"
 DOWNLOADS = SCRATCH / "downloads"
 EXTERNAL_SCRATCH = SCRATCH / "external"
 MLFLOW_LOCK = SCRATCH / "mlflow.lock"
+MLFLOW_IN_LINE = SCRATCH / "mlflow_in_line.json"
+"""What `thaw sync` last saw in MLflow."""
+
 REPRO_LOCK = SCRATCH / "repro.lock"
 ONNX_GRAPHS = SCRATCH / "onnx"
 LOGS = SCRATCH / "logs"
 """What each stage printed under `thaw repro`."""
+
+MLFLOW_LOG = LOGS / "mlflow.log"
+"""What MLflow and its drivers printed."""
 
 
 class Cell(NamedTuple):
@@ -70,6 +76,10 @@ class Cell(NamedTuple):
     @property
     def cost(self) -> Path:
         return Path(f"data/cost/{self}.json")
+
+    @property
+    def live(self) -> Path:
+        return SCRATCH / f"live/{self}.jsonl"
 
     def checkpoint(self, candidate: int) -> Path:
         """Of one of its candidates, counted from 0."""

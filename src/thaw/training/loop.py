@@ -29,6 +29,7 @@ from thaw.training.flops import StepFlops, count_phase_flops
 from thaw.training.head_solver import PenaltyFit, SolvedHead, count_solver_flops, solve_head
 from thaw.training.history_csv import Epoch, History
 from thaw.training.inputs import LAYERS, PhaseInputs, TrainingData, build_inputs
+from thaw.training.live_jsonl import LiveWriter
 from thaw.training.optim import (
     build_optimizer,
     count_correct,
@@ -97,6 +98,7 @@ def fit(
     name: str = "",
     solved_head: SolvedHead | None = None,
     cut_maps: CutMaps | None = None,
+    live: LiveWriter | None = None,
 ) -> FitResult:
     """Train `model` phase by phase; it ends with the weights of the epoch with the lowest validation loss.
 
@@ -114,6 +116,7 @@ def fit(
         name: what progress calls the run; empty: `cell`.
         solved_head: of an earlier candidate, whose solved phase is the same; None: it is solved here.
         cut_maps: of earlier candidates; None: all maps at a cut are computed here.
+        live: is told how far the run is; None tells nobody.
 
     Raises:
         ConfigError: a phase trains more blocks than the backbone has, or its maps cannot be computed or do not fit into
@@ -132,9 +135,15 @@ def fit(
         if isinstance(phase, Phase) and phase.views is not None:
             cut_maps.require_memory(model, phase, **counts, place=f"{place}.views")
     run = _Run(
-        cell=cell, model=model, best_weights=_copy_weights(model), checkpointer=checkpointer, solved_head=solved_head
+        cell=cell,
+        model=model,
+        best_weights=_copy_weights(model),
+        checkpointer=checkpointer,
+        solved_head=solved_head,
+        live=live,
     )
     saved = run.resume()
+    run.show_progress()
     earlier_seconds = run.state.seconds
     diverged: DivergedError | None = None
     with capture_signals() as run.stopped_by:
@@ -189,6 +198,7 @@ class _Run:
     best_weights: dict[str, Tensor]
     checkpointer: Checkpointer | None
     solved_head: SolvedHead | None
+    live: LiveWriter | None
 
     state: TrainingState = field(default_factory=TrainingState)
     step_flops: StepFlops = field(init=False)
@@ -241,8 +251,15 @@ class _Run:
         self.stopping = stop_votes > 0
         return Sums(losses=losses, correct=int(correct), images=int(images))
 
+    def show_progress(self) -> None:
+        """Tell whoever watches how far this run is."""
+        if self.live is not None:
+            state = self.state
+            self.live.update(state.history, phase=state.phase, epoch=state.epoch, images=state.sums.images)
+
     def save_or_stop(self, *, epoch_ended: bool = False) -> None:
         """Save a checkpoint if one is due, or if a signal has come; in the latter case raise TrainingError then."""
+        self.show_progress()
         state, checkpointer = self.state, self.checkpointer
         is_due = checkpointer is not None and (self.stopping or checkpointer.is_due(epoch_ended=epoch_ended))
         if checkpointer is not None and is_due and is_main_process():
@@ -296,6 +313,7 @@ def _solve_phase(run: _Run, data: TrainingData, *, params: TrainingParams, label
             run.model.head.weight.copy_(torch.from_numpy(solved.weight))
             run.model.head.bias.copy_(torch.from_numpy(solved.bias))
         run.best_weights = _copy_weights(run.model)
+    run.show_progress()
 
 
 def _solve_head(run: _Run, data: TrainingData, *, params: TrainingParams, label: str) -> SolvedHead:

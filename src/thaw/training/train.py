@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -30,11 +29,12 @@ from thaw.training.cut_maps import CutMaps
 from thaw.training.head_solver import SolvedHead
 from thaw.training.history_csv import write_history
 from thaw.training.inputs import TrainingData
+from thaw.training.live_jsonl import LiveWriter
 from thaw.training.loop import FitResult, fit
 from thaw.training.notes import Training, describe_training, note_training
+from thaw.training.provenance import describe_provenance
 from thaw.training.temperature import fit_temperature, predict_val_logits
 from thaw.utils.atomic import new_folder
-from thaw.utils.dvc_lock import locked_stage
 from thaw.utils.ranks import is_main_process, world_size
 
 log = logging.getLogger(__name__)
@@ -209,6 +209,7 @@ def _fit_candidates(
             name=str(cell) if len(candidates) == 1 else f"{cell}, candidate {number + 1} of {len(candidates)}",
             solved_head=solved_head,
             cut_maps=cut_maps,
+            live=LiveWriter(path=cell.live, candidate=number) if is_main_process() else None,
         )
         results.append(result)
         solved_head = result.solved_head
@@ -258,7 +259,7 @@ def _describe_cost(costs: tuple[PhaseCost, ...], *, started_at_unix_s: float, se
     fit_seconds = sum(cost.seconds for cost in costs)
     return TrainCost(
         started_at_unix_s=started_at_unix_s,
-        provenance=_provenance(),
+        provenance=describe_provenance(),
         train_seconds=seconds,
         images_per_second=sum(cost.images_per_second * cost.seconds for cost in costs) / fit_seconds,
         peak_memory_mib=peak_memory_mib(choose_device()),
@@ -267,19 +268,3 @@ def _describe_cost(costs: tuple[PhaseCost, ...], *, started_at_unix_s: float, se
         processes=world_size(),
         phases=costs,
     )
-
-
-def _provenance() -> dict[str, str]:
-    """The commit of the code and DVC's hash of the images, under the names that MLflow's runs get as tags."""
-    tags = {}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if commit.returncode == 0:
-        # DVC writes its lock at every stage: that is no change of a person's.
-        status = ["git", "status", "--porcelain", "--", ".", ":(exclude)dvc.lock"]
-        changed = subprocess.run(status, capture_output=True, text=True, check=False)
-        tags["mlflow.source.git.commit"] = commit.stdout.strip()
-        tags["git.uncommitted_changes"] = str(bool(changed.stdout.strip())).lower()
-    for out in locked_stage("clean").get("outs", []):
-        if out["path"] == paths.IMAGES.as_posix():
-            tags["dvc.images_md5"] = out["md5"]
-    return tags

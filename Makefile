@@ -26,6 +26,7 @@ setup: $(VENV)/ready ## set up .venv, and nothing else
 
 repro: $(VENV)/ready ## run the pipeline: what has changed, and nothing else
 	@thaw repro
+	@thaw sync || true
 	@echo "Read reports/comparison.md or open reports/comparison.html; \`make ui\` shows the runs."
 
 ci: $(VENV)/ready ## run the pipeline as CI does: twice, with a report, and a look at the committed dvc.lock
@@ -51,8 +52,11 @@ bench: $(VENV)/ready ## measure speed and memory; prints ratios
 	@for benchmark in bench/bench_*.py; do python $$benchmark || exit 1; done
 
 ui: $(VENV)/ready ## compare the runs in MLflow, at http://127.0.0.1:5000
-	@thaw sync
-	@mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
+	@thaw sync || true
+	@case "$(MLFLOW_TRACKING_URI)" in \
+		http*) echo "The runs are at $(MLFLOW_TRACKING_URI)" ;; \
+		*) mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" ;; \
+	esac
 
 clean: ## delete what the stages wrote; DVC's cache, MLflow's runs and .venv stay
 	@git clean -fdXq data reports

@@ -13,7 +13,7 @@ from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
 from thaw.params import load_params
 from thaw.paths import parse_cell
-from thaw.tracking.background import synced_in_background
+from thaw.tracking.background import tracked_evaluation
 from thaw.utils.ranks import relaunch
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     params = load_params()
     avoid_spinning(params.compute.threads)
     cell = parse_cell(sys.argv[1:], params)
-    with synced_in_background(cell, through="evaluate"):
+    with tracked_evaluation(cell):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.evaluation.evaluate import evaluate_cell
 

@@ -12,7 +12,7 @@ from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
 from thaw.params import load_params
 from thaw.paths import parse_cell, parse_external_set
-from thaw.tracking.background import synced_in_background
+from thaw.tracking.background import tracked_evaluation
 from thaw.utils.ranks import relaunch
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     params = load_params()
     avoid_spinning(params.compute.threads)
     external, cell = parse_external_set(sys.argv[1:], params), parse_cell(sys.argv[2:], params)
-    with synced_in_background(cell, through="evaluate", external=[external]):
+    with tracked_evaluation(cell, external=[external]):
         # Here, since torch takes seconds to import: MLflow is starting meanwhile.
         from thaw.evaluation.external import evaluate_cell_on
 

@@ -11,23 +11,15 @@ from pathlib import Path
 
 from thaw.errors import exit_code
 from thaw.params import load_params
-from thaw.paths import all_cells, all_external_sets
 from thaw.report.build import write_report
-from thaw.tracking.mlflow_runs import sync_cell
+from thaw.tracking.background import tracked_report
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params()
-    cells = all_cells(params)
-    experiment = params.tracking.experiment
-    external = all_external_sets(params)
-    run_ids = {
-        str(cell): sync_cell(cell, experiment=experiment, through="evaluate", external=external) for cell in cells
-    }
-    write_report(Path(), params=params, run_ids=run_ids)
-    for cell in cells:
-        sync_cell(cell, experiment=experiment, through="report")
+    with tracked_report() as run_ids:
+        write_report(Path(), params=params, run_ids=run_ids)
     print("The report: reports/comparison.md, and with all images reports/comparison.html")
 
 

@@ -156,8 +156,12 @@ def test_every_cell_is_a_run_in_mlflow(finished: Path) -> None:
     client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("thaw")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    found = client.search_runs([experiment.experiment_id])
+    runs = [run for run in found if "variant" in run.data.tags]
     assert sorted(run.info.run_name for run in runs) == ["fine_tuned-0", "frozen-0"]
+    (parent,) = [run for run in found if run not in runs]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"report", "figures"}
     comparison = json.loads((finished / "reports/comparison.json").read_text(encoding="utf-8"))
     assert {run.info.run_id for run in runs} == {run["mlflow_run_id"] for run in comparison["runs"]}
     for logged in runs:

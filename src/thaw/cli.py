@@ -245,31 +245,20 @@ def _parse_classes(pairs: list[str]) -> dict[str, str]:
 
 def _sync(_: argparse.Namespace) -> None:
     from thaw.params import load_params
-    from thaw.paths import COMPARISON_JSON, all_cells, all_external_sets
-    from thaw.report.champion import find_champion
-    from thaw.tracking.mlflow_runs import is_evaluated, is_evaluated_on, sync_cell, sync_champion
+    from thaw.paths import all_cells
+    from thaw.tracking.background import sync_now
+    from thaw.tracking.in_line import note_in_line, runs_in_line
 
     params = load_params()
     cells = all_cells(params)
-    trained = [cell for cell in cells if cell.cost.exists()]
-    if not trained:
+    if not any(cell.cost.exists() for cell in cells):
         raise ConfigError("there is no trained model here; run `dvc repro` first")
-    _export_architectures([cell.model for cell in trained if is_evaluated(cell)])
-    run_ids = [
-        sync_cell(
-            cell,
-            experiment=params.tracking.experiment,
-            through="report" if is_evaluated(cell) else "train",
-            external=[external for external in all_external_sets(params) if is_evaluated_on(external, cell)],
-        )
-        for cell in trained
-    ]
-    shown = [run_id for run_id in run_ids if run_id is not None]
-    if COMPARISON_JSON.exists() and (champion := find_champion()) in trained:
-        sync_champion(champion, run_ids[trained.index(champion)])
-    if len(shown) < len(trained):
-        raise ConfigError(f"MLflow shows {len(shown)} of {len(trained)} runs; is MLFLOW_TRACKING_URI right?")
-    print(f"MLflow shows {len(shown)} of {len(cells)} runs")
+    runs = runs_in_line(params)
+    if runs is None:
+        _export_architectures([cell.model for cell in cells if cell.metrics.exists()])
+        runs = sync_now()
+        note_in_line(params, runs)
+    print(f"MLflow shows {len(runs)} of {len(cells)} runs")
 
 
 def _export_architectures(models: list[Path]) -> None:

@@ -29,11 +29,11 @@ from thaw.network.model_card import read_model_card
 from thaw.params import AnyPhase, Phase, SGDParams, SolvedPhase, TrainingParams, ValDraw
 from thaw.paths import Cell
 from thaw.training import loop
-from thaw.training import train as train_module
 from thaw.training.cost_json import read_train_cost
 from thaw.training.head_solver import SolvedHead, solve_head
 from thaw.training.history_csv import read_history
 from thaw.training.notes import Training, note_training
+from thaw.training.provenance import describe_provenance
 from thaw.training.train import train_cell
 
 CELL = Cell("tiny", 0)
@@ -343,6 +343,6 @@ def test_uncommitted_changes_are_a_persons_and_not_dvcs(tiny_project: Path) -> N
     Path("dvc.lock").write_text("stages: {clean: {}}\n")
     Path(".dvc/tmp").mkdir()
     Path(".dvc/tmp/lock").touch()
-    assert train_module._provenance()["git.uncommitted_changes"] == "false"
+    assert describe_provenance()["git.uncommitted_changes"] == "false"
     Path("params.yaml").write_text("a: 2\n")
-    assert train_module._provenance()["git.uncommitted_changes"] == "true"
+    assert describe_provenance()["git.uncommitted_changes"] == "true"

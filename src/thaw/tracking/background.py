@@ -1,42 +1,154 @@
-"""Show a cell in MLflow from a process of its own, which starts up while this one works."""
+"""The tracker's other end: what a stage or a command asks of it, and how long it waits for an answer.
 
+The tracker (see `tracker`) imports MLflow while this process works, and shows a training while it happens. It may die
+or hang: the work goes on, and loses a few seconds at its end. What drivers print goes to a log.
+"""
+
+import json
 import logging
+import os
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from thaw.paths import Cell, ExternalSet
+from thaw.paths import MLFLOW_LOG, Cell, ExternalSet
+from thaw.tracking.location import StoreError, database_of, tracking_uri
 from thaw.utils.ranks import is_main_process
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 5.0
+"""How long a stage that has ended waits for a sign of life where MLflow is a server."""
+
+START_S = 60.0
+"""How long the tracker may take to start, or with a file: on a busy machine, imports do."""
+
 
 @contextmanager
-def synced_in_background(
-    cell: Cell, *, through: Literal["train", "evaluate"], external: Sequence[ExternalSet] = ()
-) -> Iterator[None]:
-    """Mirror the files of `cell` when the block has ended well; see `tracking.sync_cell`.
-
-    MLflow takes as long to import as torch does. In a second process it does so meanwhile, on another core. If the
-    block fails, that process reads the end of its input instead of a line, and ends without a trace.
-    """
+def tracked_training(cell: Cell) -> Iterator[None]:
+    """Show the training in the block in MLflow while it happens, and then what it made."""
     if not is_main_process():
         yield
         return
-    command = [
-        sys.executable,
-        "-m",
-        "thaw.tracking.mlflow_runs",
-        cell.variant,
-        str(cell.seed),
-        through,
-        *map(str, external),
-    ]
-    # A session of its own, so that Ctrl-C reaches the work alone.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as tracker:
+    cell.live.unlink(missing_ok=True)
+    with _tracking(f"{cell}", {"job": "train", "cell": cell}):
         yield
-        tracker.communicate("done\n")
-    if tracker.returncode != 0:
-        log.warning("MLflow does not show %s (exit code %d); run `thaw sync` later", cell, tracker.returncode)
+    cell.live.unlink(missing_ok=True)
+
+
+@contextmanager
+def tracked_evaluation(cell: Cell, *, external: Sequence[ExternalSet] = ()) -> Iterator[None]:
+    """Add the scores to the run of `cell` when the block has ended well: on `external`, or else on the test split."""
+    if not is_main_process():
+        yield
+        return
+    names = [external_set.name for external_set in external]
+    with _tracking(f"the scores of {cell}", {"job": "evaluate", "cell": cell, "external": names}):
+        yield
+
+
+@contextmanager
+def tracked_report() -> Iterator[Mapping[str, str]]:
+    """Show all cells, yield the ids of their runs, which may be none, and add the report when the block has ended."""
+    with _tracking("the report", {"job": "report"}) as tracker:
+        yield tracker.wait_for_runs()
+
+
+def sync_now() -> dict[str, str]:
+    """Make MLflow show all that DVC's outputs hold; returns the ids of the runs. Raises StoreError if it cannot."""
+    tracker = _Tracker({"job": "sync"}, patience_s=START_S)
+    runs = tracker.wait_for_runs()
+    tracker.end(well=True)
+    if tracker.failure is not None:
+        raise StoreError(tracker.failure)
+    return runs
+
+
+@contextmanager
+def _tracking(what: str, job: Mapping[str, Any]) -> Iterator["_Tracker"]:
+    # A file answers as soon as the machine does; a server may never do.
+    tracker = _Tracker(job, patience_s=PATIENCE_S if database_of(tracking_uri()) is None else START_S)
+    try:
+        yield tracker
+    except BaseException:
+        tracker.end(well=False)
+        raise
+    tracker.end(well=True)
+    if tracker.failure is not None:
+        log.warning("MLflow does not show %s (%s); `thaw sync` will", what, tracker.failure)
+
+
+class _Tracker:
+    """The process, and what it has said."""
+
+    def __init__(self, job: Mapping[str, Any], *, patience_s: float) -> None:
+        self.failure: str | None = None
+        """Why it gave up, or had to be given up."""
+
+        self._patience_s, self._started_s, self._heard = patience_s, time.monotonic(), False
+        self._rest = b""
+        MLFLOW_LOG.parent.mkdir(parents=True, exist_ok=True)
+        with MLFLOW_LOG.open("ab") as drivers:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "thaw.tracking.tracker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=drivers,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C reaches the work alone
+            )
+        self._tell(json.dumps(job))
+
+    def wait_for_runs(self) -> dict[str, str]:
+        """The ids of runs that it says; none if it fails."""
+        for message in self._listen():
+            if "runs" in message:
+                runs: dict[str, str] = message["runs"]
+                return runs
+        return {}
+
+    def end(self, *, well: bool) -> None:
+        """Say how the work has ended; if well, wait until all is shown."""
+        if well:
+            self._tell("done")
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        if well:
+            for _ in self._listen():
+                pass
+            self._process.stdout.close()
+            if self._process.wait() and self.failure is None:
+                self.failure = f"its process ended with code {self._process.returncode}; see {MLFLOW_LOG}"
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # It may have ended. The command `thaw` lets a closed pipe end it, which is meant for its own output.
+        before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        with suppress(OSError):
+            self._process.stdin.write(f"{line}\n".encode())
+        signal.signal(signal.SIGPIPE, before)
+
+    def _listen(self) -> Iterator[dict[str, Any]]:
+        """What it says, until it ends or says nothing for too long."""
+        assert self._process.stdout is not None
+        while True:
+            starting_s = 0.0 if self._heard else self._started_s + START_S - time.monotonic()
+            if not select.select([self._process.stdout], [], [], max(self._patience_s, starting_s))[0]:
+                self._process.kill()
+                self.failure = f"no sign of life for {self._patience_s:g} s"
+                return
+            chunk = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                return
+            self._heard = True
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for message in map(json.loads, lines):
+                self.failure = message.get("failed", self.failure)
+                yield message

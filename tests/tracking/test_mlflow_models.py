@@ -106,7 +106,7 @@ def test_a_logged_model(run_id: str, tmp_path: Path) -> None:
     assert again not in (None, model_id)
     card = read_model_card(CELL.model)
     write_model_card(CELL.model, card.model_copy(update={"temperature": 7.0}))
-    with pytest.raises(DataError, match=r"frozen-3 as ONNX differs by 0\.\d+ from data/predictions/frozen-3\.csv"):
+    with pytest.raises(DataError, match=r"frozen-3 as ONNX differs from data/predictions/frozen-3\.csv by 0\.\d+"):
         log_model(client, run_id, CELL, uri=uri())
     write_model_card(CELL.model, card)
     assert log_model(client, run_id, CELL, uri=uri()) == again

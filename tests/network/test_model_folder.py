@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from conftest import TINY_BACKBONE
 from network.test_classifier import build, card
 from thaw.errors import DataError
-from thaw.network import classifier
+from thaw.network import backbones, classifier
 from thaw.network.classifier import load_model, save_model
 from thaw.network.model_folder import TENSORS, is_model_folder, require_model_folder
 from thaw.params import BackboneParams
@@ -89,7 +89,7 @@ def test_what_a_folder_says_of_itself_is_checked_first(
     edit, said = BEFORE_TORCH[case]
     edit(folder)
     assert is_model_folder(folder)
-    monkeypatch.setattr(classifier, "build_backbone", lambda *_, **__: pytest.fail("something was built"))
+    monkeypatch.setattr(backbones, "build_backbone", lambda *_, **__: pytest.fail("something was built"))
     for check in (require_model_folder, load_model):
         with pytest.raises(
             DataError, match=rf"model holds no whole model \(.*{said}.*\); name a folder that"

@@ -19,6 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from thaw.errors import ThawError
+from thaw.network.onnx_export import onnx_model
 from thaw.params import Params
 from thaw.paths import Cell
 from thaw.tracking.background import sync_now, tracked_training
@@ -145,6 +146,7 @@ def test_a_full_disk(project: Params, tmp_path: Path) -> None:
 
 def test_four_at_once_on_a_fresh_store(project: Params) -> None:
     write_report()
+    onnx_model(CELL.model)  # once, and not four times
     program = [sys.executable, "-c", "from thaw.cli import run; run()", "sync"]
     started = [subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     said = [process.communicate() for process in started]

@@ -99,7 +99,7 @@ def write_report() -> None:
     for name in (f"{CELL}-curves", "accuracy"):
         (paths.FIGURES / f"{name}.png").write_bytes(b"png")
     report = {
-        "runs": [{"variant": CELL.variant, "seed": CELL.seed, "test": metrics["test"]}],
+        "runs": [{"variant": CELL.variant, "seed": CELL.seed, "test": metrics["test"], "val": metrics["val"]}],
         "variants": [row],
         "recommended": {"variant": CELL.variant},
         "verdict": ["What is estimated.", "Recommended: tuned.", "Alone."],

@@ -245,7 +245,8 @@ def _parse_classes(pairs: list[str]) -> dict[str, str]:
 
 def _sync(_: argparse.Namespace) -> None:
     from thaw.params import load_params
-    from thaw.paths import all_cells
+    from thaw.paths import COMPARISON_JSON, all_cells
+    from thaw.report.champion import find_champion
     from thaw.tracking.background import sync_now
     from thaw.tracking.in_line import note_in_line, runs_in_line
 
@@ -256,7 +257,7 @@ def _sync(_: argparse.Namespace) -> None:
     runs = runs_in_line(params)
     if runs is None:
         _export_architectures([cell.model for cell in cells if cell.metrics.exists()])
-        runs = sync_now()
+        runs = sync_now(champion=find_champion() if COMPARISON_JSON.exists() else None)
         note_in_line(params, runs)
     print(f"MLflow shows {len(runs)} of {len(cells)} runs")
 

@@ -59,9 +59,16 @@ def tracked_report() -> Iterator[Mapping[str, str]]:
         yield tracker.wait_for_runs()
 
 
-def sync_now() -> dict[str, str]:
-    """Make MLflow show all that DVC's outputs hold; returns the ids of the runs. Raises StoreError if it cannot."""
-    tracker = _Tracker({"job": "sync"}, patience_s=START_S)
+def sync_now(*, champion: Cell | None = None) -> dict[str, str]:
+    """Make MLflow show all that DVC's outputs hold; returns the ids of the runs.
+
+    Args:
+        champion: the cell whose model the report recommends, if there is a report.
+
+    Raises:
+        StoreError: the store does not take it.
+    """
+    tracker = _Tracker({"job": "sync", "champion": champion}, patience_s=START_S)
     runs = tracker.wait_for_runs()
     tracker.end(well=True)
     if tracker.failure is not None:

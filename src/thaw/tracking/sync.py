@@ -7,7 +7,6 @@ from mlflow import MlflowClient
 
 from thaw.params import Params
 from thaw.paths import COMPARISON_JSON, Cell, ExternalSet, all_cells, all_external_sets
-from thaw.report.champion import find_champion
 from thaw.tracking.content import (
     RunContent,
     cell_content,
@@ -72,20 +71,20 @@ def show_all(params: Params, beat: Beat, *, with_report: bool = True) -> dict[st
         }
 
 
-def show_models(params: Params, runs: Mapping[str, str], beat: Beat) -> None:
+def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion: Cell | None) -> None:
     """Make the models of all evaluated cells stand in MLflow, and name the recommended one its champion.
 
     Args:
         params: whose cells.
         runs: the cells' names -> the ids of their runs.
         beat: see `store`.
+        champion: the recommended one, if there is a report.
 
     Raises:
         StoreError: the store does not take it.
         DataError: a file is missing, or is something else.
     """
     stages = read_dvc_lock()
-    champion = find_champion() if COMPARISON_JSON.exists() else None
     with explained():
         client = connect(beat)
         for cell in all_cells(params):

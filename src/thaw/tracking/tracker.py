@@ -126,14 +126,15 @@ def _report(_: Mapping[str, Any]) -> None:
         show_all(load_params(), beat)
 
 
-def _sync(_: Mapping[str, Any]) -> None:
+def _sync(job: Mapping[str, Any]) -> None:
     """Show all that is there, the models too."""
     from thaw.tracking.sync import show_all, show_models
 
     params = load_params()
     runs = show_all(params, beat)
     say({"runs": runs})
-    show_models(params, runs, beat)
+    champion = job["champion"]
+    show_models(params, runs, beat, champion=Cell(*champion) if champion else None)
 
 
 _JOBS: dict[str, Callable[[Mapping[str, Any]], None]] = {

@@ -92,7 +92,7 @@ def test_ece_bins_are_closed_above() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(5, 40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_scores_stay_in_range_and_forget_the_order(seed: int, classes: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities, labels = draw_predictions(rng, n=n, classes=classes)

@@ -48,7 +48,7 @@ def drawn(seed: int, *, n: int = 300, seeds: int = 5, worse: tuple[float, ...] =
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 3, 5]), st.sampled_from([0.0, 0.02, 0.1]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_intervals_p_values_and_outcomes_agree(seed: int, seeds: int, gap: float) -> None:
     comparison = compare(drawn(seed, seeds=seeds, worse=(gap, 0.0, 0.0)), margin=0.05)
     assert comparison.speaks_of_recipes == (seeds >= MIN_SEEDS)

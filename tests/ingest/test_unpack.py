@@ -484,7 +484,7 @@ def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(data=st.data(), make=st.sampled_from([make_zip, make_tar]))
 def test_mutated_archives_unpack_rightly_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, make: Maker

@@ -135,7 +135,7 @@ def test_tensors_are_compared_with_a_network_that_has_no_numbers(folder: Path, c
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from([CARD, TENSORS]), at=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
 def test_a_changed_byte_ends_in_one_sentence_or_in_a_model(
     folder: Path, name: str, at: float, byte: int, cut: bool

@@ -88,11 +88,12 @@ def change_params(folder: Path, changes: dict[str, Any]) -> None:
 def hashes(folder: Path) -> dict[str, str]:
     """The hash of each output in dvc.lock, but for those that differ from run to run by their nature.
 
-    And but for those of the external set that one test has for a while: DVC keeps entries of stages that are gone.
+    And but for those of the external set and the corruption that one test each has for a while: DVC keeps entries of
+    stages that are gone.
     """
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     found = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-    kept = {path: md5 for path, md5 in found.items() if "/external/" not in path}
+    kept = {path: md5 for path, md5 in found.items() if not {"external", "corrupted"} & set(Path(path).parts)}
     return {path: md5 for path, md5 in kept.items() if not path.startswith(("data/cost", "reports/comparison"))}
 
 

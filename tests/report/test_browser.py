@@ -231,5 +231,5 @@ def test_many_classes_are_readable(tab: Tab, tmp_path: Path, classes: int) -> No
     assert read_column(tab, "confusion", 2)[0] == "25.0 %"
     confused = tab.run("document.querySelectorAll('#confusion table')[1].tBodies[0].rows[0].textContent")
     assert confused == "class 000class 0013"
-    # The table of all classes scrolls inside its frame.
-    assert tab.run("document.querySelector('#data .scroll').offsetHeight") < 700
+    # 20 classes, the others in one row, and the sums.
+    assert tab.run("document.querySelector('#data table').rows.length") <= 24

@@ -16,7 +16,6 @@ from mlflow.artifacts import download_artifacts
 from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.data.image_zip import ImageZip
-from thaw.errors import DataError
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.network.model_card import read_model_card, write_model_card
@@ -106,7 +105,6 @@ def test_a_logged_model(run_id: str, tmp_path: Path) -> None:
     assert again not in (None, model_id)
     card = read_model_card(CELL.model)
     write_model_card(CELL.model, card.model_copy(update={"temperature": 7.0}))
-    with pytest.raises(DataError, match=r"frozen-3 as ONNX differs from data/predictions/frozen-3\.csv by 0\.\d+"):
-        log_model(client, run_id, CELL, uri=uri())
+    assert log_model(client, run_id, CELL, uri=uri()) is None, "it says something else than predictions.csv"
     write_model_card(CELL.model, card)
     assert log_model(client, run_id, CELL, uri=uri()) == again

@@ -23,6 +23,7 @@ from thaw.data.features import read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
 from thaw.errors import ConfigError, TrainingError
+from thaw.network import fusion
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier
 from thaw.network.cut import CutModel, cut_model, require_cut
@@ -82,7 +83,7 @@ def run_whole_images(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(require_cut(model, phase, place=place), above=model, shape=(3, 32, 32))
 
     monkeypatch.setattr("thaw.training.inputs.require_cut", uncut)
-    monkeypatch.setattr(cut_maps, "fuse_for_inference", lambda *_: lambda images: images)
+    monkeypatch.setattr(fusion, "fuse_for_inference", lambda *_: lambda images: images)
 
 
 @pytest.mark.parametrize("batch_norm", ["frozen_stats", "train"])

@@ -15,7 +15,6 @@ from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import centre_view, normalise
 from thaw.evaluation.predictions_csv import Probabilities
 from thaw.network.classifier import Classifier
-from thaw.network.fusion import fuse_for_inference
 from thaw.params import FLOAT32, ComputeParams
 from thaw.utils.progress import progress
 from thaw.utils.ranks import shard_by_batch
@@ -49,6 +48,7 @@ def predict_images(
         TrainingError: a batch does not fit into the memory.
     """
     # Here: a head on features needs softmax alone, and neither torchvision nor timm.
+    from thaw.network.fusion import fuse_for_inference
 
     device = choose_device()
     forward = fuse_for_inference(model.to(device), compute, device)

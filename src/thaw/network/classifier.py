@@ -142,7 +142,7 @@ def _build_empty(card: ModelCard) -> Classifier | None:
     try:
         with torch.device("meta"):
             return _build(card)
-    except (RuntimeError, ConfigError):
+    except (RuntimeError, TypeError, ValueError, ConfigError):
         return None
 
 

@@ -114,7 +114,7 @@ def _plan(targets: Sequence[str]) -> tuple[Stage, ...]:
         return tuple(
             Stage(
                 name=stage.addressing,
-                upstream=tuple(before.addressing for before in graph.successors(stage)),
+                upstream=tuple(before.addressing for before in graph.successors(stage) if before.cmd),
                 changed=bool(stage.changed())
                 or (stage.addressing == CHECK and bool(changed_libraries(paths.CODE_LISTS))),
             )
@@ -136,7 +136,10 @@ def _explain() -> dict[str, list[str]]:
     with _locked_repo() as repo:
         graph = repo.index.graph
         stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
-        upstream = {name: [before.addressing for before in graph.successors(stage)] for name, stage in stages.items()}
+        upstream = {
+            name: [before.addressing for before in graph.successors(stage) if before.cmd]
+            for name, stage in stages.items()
+        }
         found: dict[str, list[str]] = {}
         for name in TopologicalSorter(upstream).static_order():
             # What `check` will write is known: not it, but the lists tell which stages are stale behind it.

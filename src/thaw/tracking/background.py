@@ -156,6 +156,8 @@ class _Tracker:
                 return
             self._heard = True
             *lines, self._rest = (self._rest + chunk).split(b"\n")
-            for message in map(json.loads, lines):
+            messages = [json.loads(line) for line in lines]
+            # Before any is yielded: who asks may stop at the first one.
+            for message in messages:
                 self.failure = message.get("failed", self.failure)
-                yield message
+            yield from messages

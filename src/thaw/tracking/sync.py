@@ -84,7 +84,8 @@ def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion
         StoreError: the store does not take it.
         DataError: a file is missing, or is something else.
     """
-    stages = read_dvc_lock()
+    stages, report = read_dvc_lock(), read_json(COMPARISON_JSON) if COMPARISON_JSON.exists() else None
+    reported = reported_cells(report, all_cells(params))
     with explained():
         client = connect(beat)
         for cell in all_cells(params):
@@ -93,7 +94,7 @@ def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion
             run_id = runs[str(cell)]
             with exclusive(beat):
                 model_id = log_model(client, run_id, cell, uri=tracking_uri())
-                if model_id is not None and cell == champion:
+                if model_id is not None and cell == champion and cell in reported:
                     register_champion(client, model_id, run_id=run_id, cell=cell)
 
 

@@ -101,7 +101,7 @@ def _train(job: Mapping[str, Any]) -> None:
 
 def _evaluate(job: Mapping[str, Any]) -> None:
     """Add the scores of one cell on the test split, or on an external test set, once they are there."""
-    from thaw.tracking.store import connect, explained, open_experiment
+    from thaw.tracking.store import connect, exclusive, explained, open_experiment
     from thaw.tracking.sync import show_cell
 
     cell, external = Cell(*job["cell"]), [ExternalSet(name) for name in job["external"]]
@@ -110,7 +110,8 @@ def _evaluate(job: Mapping[str, Any]) -> None:
     beat()
     with explained():
         client, stages = connect(beat), read_dvc_lock()
-        experiment_id = open_experiment(client, load_params().tracking.experiment)
+        with exclusive(beat):
+            experiment_id = open_experiment(client, load_params().tracking.experiment)
         # DVC notes a stage when it has ended.
         evaluated = not external or is_evaluated(cell, stages)
         show_cell(client, experiment_id, cell, stages=stages, beat=beat, evaluated=evaluated, external=external)

@@ -20,7 +20,6 @@ from thaw.data.image_zip import ImageZip
 from thaw.errors import ConfigError, TrainingError
 from thaw.network.classifier import Classifier, module_sha256
 from thaw.network.cut import CutModel, require_cut
-from thaw.network.fusion import fuse_for_inference
 from thaw.params import ComputeParams, Phase
 from thaw.training.flops import count_forward_flops
 from thaw.training.infer_views import images_at_once, infer_views
@@ -92,10 +91,16 @@ class CutMaps:
             self._kept.clear()
             self._below_sha256 = below_sha256
         if (split.paths, views) not in self._kept:
+            # Those of another number of views make room.
+            for other in [key for key in self._kept if key[0] == split.paths]:
+                del self._kept[other]
             self._kept[split.paths, views] = self._compute(split.paths, model, cut, views=views)
         return replace(split, views=self._kept[split.paths, views])
 
     def _compute(self, paths: Sequence[str], model: Classifier, cut: CutModel, *, views: int) -> Features:
+        # Here: a head on features is trained without torchvision and timm.
+        from thaw.network.fusion import fuse_for_inference
+
         device, count = choose_device(), len(paths)
         order = shard_by_batch(range(count), batch_size=images_at_once(self.batch_size, views=views))
         maps = np.zeros((count, views, *cut.shape), np.float32)

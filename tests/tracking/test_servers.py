@@ -5,6 +5,7 @@ Run with: pytest tests/tracking/test_servers.py
 
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -104,7 +105,9 @@ def test_a_server_that_is_killed_in_mid_training(
             train()
     assert hashes() == before
     (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("thaw.tracking")]
-    assert f"{CELL} (http://127.0.0.1:{port}: connection refused); `thaw sync` will" in warning
+    # Killed within a request or between two.
+    reasons = "(refused|reset|aborted)"
+    assert re.search(rf"{CELL} \(http://127\.0\.0\.1:{port}: connection {reasons}\); `thaw sync` will", warning)
     with mlflow_server(port, tmp_path):
         ids = sync_now()
         assert sync_now() == ids

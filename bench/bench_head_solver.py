@@ -20,13 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from photos import PARAMS, require_photos
+from photos import PARAMS, clean_and_split, require_photos
 from thaw.compute.determinism import make_deterministic
-from thaw.data.clean import clean_images
 from thaw.data.features import LabelledImages, read_features, select_split
-from thaw.data.split import split_images
-from thaw.data.splits_csv import read_splits
-from thaw.ingest.unpack import unpack_archive
 from thaw.params import BackboneParams
 from thaw.training.embed import embed_images
 from thaw.training.head_solver import SolvedHead, solve_head
@@ -65,15 +61,8 @@ def compute_features(archive: Path, backbone: BackboneParams) -> tuple[LabelledI
     """What the stages before `train` make of an archive: train, val, and the number of classes."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        manifest, images, features = (scratch / file for file in ("manifest.csv", "images.zip", "features.safetensors"))
-        clean_images(
-            unpack_archive(archive, scratch / "images", limits=PARAMS.unzip),
-            params=PARAMS.clean,
-            manifest=manifest,
-            images=images,
-            dropped=scratch / "dropped.zip",
-        )
-        split_images(manifest, scratch / "splits.csv", params=PARAMS.split)
+        features = scratch / "features.safetensors"
+        images, splits = clean_and_split(scratch, archive=archive)
         one_view = PARAMS.embed.model_copy(update={"views": 1})
         embed_images(
             backbone=backbone,
@@ -83,7 +72,7 @@ def compute_features(archive: Path, backbone: BackboneParams) -> tuple[LabelledI
             weights=scratch / "backbone.safetensors",
             cost=scratch / "embed.json",
         )
-        splits, table = read_splits(scratch / "splits.csv"), read_features(features)
+        table = read_features(features)
         train, val = (
             select_split(split, splits=splits, features=table, classes=splits.classes) for split in ("train", "val")
         )

@@ -33,11 +33,11 @@ def require_photos() -> None:
         sys.exit()
 
 
-def clean_and_split(scratch: Path) -> tuple[Path, SplitTable]:
-    """Clean and split the photos as the stages do: images.zip and the splits."""
+def clean_and_split(scratch: Path, *, archive: Path = PHOTOS) -> tuple[Path, SplitTable]:
+    """Clean and split images, as the stages do: images.zip and the splits."""
     manifest, images = scratch / "manifest.csv", scratch / "images.zip"
     clean_images(
-        unpack_archive(PHOTOS, scratch / "images", limits=PARAMS.unzip),
+        unpack_archive(archive, scratch / "images", limits=PARAMS.unzip),
         params=PARAMS.clean,
         manifest=manifest,
         images=images,

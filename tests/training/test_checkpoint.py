@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 
 from conftest import ROOT, TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw.errors import TrainingError
@@ -24,6 +22,7 @@ from thaw.params import Phase
 from thaw.paths import Cell
 from thaw.training.checkpoint import Checkpointer, run_key
 from thaw.training.train import train_cell
+from training.interruption import terminate_after_steps
 
 CELL = Cell("tiny", 0)
 CHECKPOINT = CELL.checkpoint(0)
@@ -167,17 +166,8 @@ def train(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     embed_tiny()
 
     def train(*, stop_after_steps: int | None = None, lr: float = 0.01) -> None:
-        steps, step = 0, LambdaLR.step
-
-        def counted_step(self: LambdaLR) -> None:
-            nonlocal steps
-            step(self)
-            steps += 1
-            if steps == stop_after_steps:
-                os.kill(os.getpid(), signal.SIGTERM)
-
         with monkeypatch.context() as patched:
-            patched.setattr(LambdaLR, "step", counted_step)
+            terminate_after_steps(patched, stop_after_steps)
             train_cell(
                 CELL,
                 candidates=[(Phase(train="all", epochs=3, lr=lr),)],

@@ -15,7 +15,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 
 from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw import paths
@@ -36,6 +35,7 @@ from thaw.training.infer_views import infer_views
 from thaw.training.inputs import TrainingData
 from thaw.training.loop import FitResult, fit
 from thaw.training.train import train_cell
+from training.interruption import terminate_after_steps
 
 CELL = Cell("tiny", 0)
 HEAD = Phase(train="head", epochs=1, lr=0.01)
@@ -164,16 +164,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(monkeypatch: pytest.Monkey
     train(candidates)
     undisturbed = trained_bytes()
     shutil.rmtree(CELL.model)
-    steps, step = 0, LambdaLR.step
-
-    def counted_step(self: LambdaLR) -> None:
-        nonlocal steps
-        step(self)
-        steps += 1
-        if steps == stop_after_steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(LambdaLR, "step", counted_step)
+    terminate_after_steps(monkeypatch, stop_after_steps)
     monkeypatch.setattr("thaw.training.checkpoint.WORK_PER_COST", 0)
     with pytest.raises(TrainingError, match=r"^tiny-0: stopped by SIGTERM in phase 2, after batch"):
         train(candidates)

@@ -3,9 +3,7 @@
 Run with: pytest tests/training/test_train.py
 """
 
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LambdaLR
 
 from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw import paths
@@ -35,6 +32,7 @@ from thaw.training.history_csv import read_history
 from thaw.training.notes import Training, note_training
 from thaw.training.provenance import describe_provenance
 from thaw.training.train import train_cell
+from training.interruption import terminate_after_steps
 
 CELL = Cell("tiny", 0)
 HEAD = Phase(train="head", epochs=3, lr=0.01)
@@ -165,16 +163,7 @@ def test_killed_in_any_candidate_it_ends_with_the_same_bytes(
     undisturbed, compute = trained_bytes(), read_model_card(CELL.model).compute
     shutil.rmtree(CELL.model)
     CELL.history.unlink()
-    steps, step = 0, LambdaLR.step
-
-    def counted_step(self: LambdaLR) -> None:
-        nonlocal steps
-        step(self)
-        steps += 1
-        if steps == stop_after_steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(LambdaLR, "step", counted_step)
+    taken = terminate_after_steps(monkeypatch, stop_after_steps)
     # A slow disk would make checkpoints rare, and the work that is done again more.
     monkeypatch.setattr("thaw.training.checkpoint.WORK_PER_COST", 0)
     # Each candidate has 6 steps, and one when its schedule is made.
@@ -182,13 +171,13 @@ def test_killed_in_any_candidate_it_ends_with_the_same_bytes(
         train(candidates)
     assert [CELL.checkpoint(number).exists() for number in range(2)] == [True, stop_after_steps > 7]
     assert not CELL.model.exists()
-    before = steps
+    before = taken()
     train(candidates)
     assert trained_bytes() == undisturbed
     assert read_model_card(CELL.model).compute == compute
     assert not any(CELL.checkpoint(number).exists() for number in range(2))
     if stop_after_steps > 7:
-        assert steps - before <= 2 + 6, "the first candidate was trained again"
+        assert taken() - before <= 2 + 6, "the first candidate was trained again"
 
 
 def test_a_solved_phase_and_then_all() -> None:

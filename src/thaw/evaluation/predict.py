@@ -47,11 +47,7 @@ def predict_images(
     Raises:
         TrainingError: a batch does not fit into the memory.
     """
-    # Here: a head on features needs softmax alone, and neither torchvision nor timm.
-    from thaw.network.fusion import fuse_for_inference
-
-    device = choose_device()
-    forward = fuse_for_inference(model.to(device), compute, device)
+    score = score_views(model, batch_size=batch_size, temperature=temperature, compute=compute)
     probabilities = np.zeros((count, len(model.classes)))
     order = shard_by_batch(range(count), batch_size=batch_size)
 
@@ -60,20 +56,39 @@ def predict_images(
 
     def predict_batch(batch: tuple[list[int], Pixels]) -> tuple[list[int], Probabilities]:
         rows, views = batch
-        # Batches of one size alone, the last one filled up, as in `embed`.
-        full = np.resize(views, (batch_size, *views.shape[1:]))
-        logits = forward(normalise(full, model.preprocessing, device))  # (B, C)
-        return rows, softmax(logits, temperature=temperature)[: len(rows)]
+        return rows, score(views)
 
     guard = explain_out_of_memory(
         f"predicting {batch_size} images at once", remedy="set embed.batch_size, or backbone.image_size_px, to less"
     )
     with guard, progress(label, total=len(order), unit="images") as bar:
         cut = batches(order, view, batch_size=batch_size)
-        for rows, predicted in infer_in_order(predict_batch, cut, compute=compute, device=device):
+        for rows, predicted in infer_in_order(predict_batch, cut, compute=compute, device=choose_device()):
             probabilities[rows] = predicted
             bar.update(len(rows))
     return all_reduce_rows(probabilities)
+
+
+def score_views(
+    model: Classifier, *, batch_size: int, temperature: float, compute: ComputeParams
+) -> Callable[[Pixels], Probabilities]:
+    """A function from at most `batch_size` views, shape `(B, S, S, 3)`, to class probabilities, shape `(B, C)`.
+
+    The network is folded and runs on the GPU where there is one; `model` is moved there. Several threads may call it.
+    """
+    # Here: a head on features needs softmax alone, and neither torchvision nor timm.
+    from thaw.network.fusion import fuse_for_inference
+
+    device = choose_device()
+    forward = fuse_for_inference(model.to(device), compute, device)
+
+    def score(views: Pixels) -> Probabilities:
+        # The network sees batches of one size alone, as in `embed`: one that is smaller is filled up.
+        full = np.resize(views, (batch_size, *views.shape[1:]))
+        logits = forward(normalise(full, model.preprocessing, device))  # (batch_size, C)
+        return softmax(logits, temperature=temperature)[: len(views)]
+
+    return score
 
 
 def softmax(logits: torch.Tensor, *, temperature: float) -> Probabilities:

@@ -17,12 +17,11 @@ from thaw.compute.memory import explain_out_of_memory
 from thaw.data.decode import Pixels, UndecodableError, decode_image
 from thaw.data.image_zip import encode_for_storage
 from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import Preprocessing, centre_view, normalise
+from thaw.data.transforms import Preprocessing, centre_view
 from thaw.errors import DataError
-from thaw.evaluation.predict import softmax
+from thaw.evaluation.predict import score_views
 from thaw.evaluation.predictions_csv import Probabilities
 from thaw.network.classifier import SavedModel
-from thaw.network.fusion import fuse_for_inference
 from thaw.params import ComputeParams, StorageParams
 
 BATCH_SIZE = 16
@@ -57,33 +56,26 @@ def predict_files(
     """
     if not files:
         return
-    size, cores, device = min(batch_size, len(files)), count_own_cores(), choose_device()
+    size, cores = min(batch_size, len(files)), count_own_cores()
     # All cores share the one batch that there is, or else each computes batches of its own.
     compute = ComputeParams(threads=cores if len(files) <= batch_size else 1)
-    preprocessing, temperature = model.classifier.preprocessing, model.card.temperature
-    forward = fuse_for_inference(model.classifier.to(device), compute, device)
-
-    def compute_probabilities(views: Pixels) -> Probabilities:
-        # Batches of one size alone, as in `embed`: the last one, and one with broken files, is filled up.
-        full = np.resize(views, (size, *views.shape[1:]))
-        return softmax(forward(normalise(full, preprocessing, device)), temperature=temperature)[: len(views)]
-
-    read = partial(_read_view, storage=model.card.storage, preprocessing=preprocessing)
+    score = score_views(model.classifier, batch_size=size, temperature=model.card.temperature, compute=compute)
+    read = partial(_read_view, storage=model.card.storage, preprocessing=model.classifier.preprocessing)
     guard = explain_out_of_memory(f"predicting {size} images at once", remedy="close other programs")
     with guard, ThreadPoolExecutor(cores) as pool:
         views = map_ahead(pool, read, files, ahead=BATCHES_AHEAD * size)
         groups = _group(zip(files, views, strict=True), size)
-        predict = partial(_predict_group, compute=compute_probabilities)
-        for predicted in infer_in_order(predict, groups, compute=compute, device=device):
+        predict = partial(_predict_group, score=score)
+        for predicted in infer_in_order(predict, groups, compute=compute, device=choose_device()):
             yield from predicted
 
 
 def _predict_group(
-    group: Sequence[tuple[Path, Pixels | str]], *, compute: Callable[[Pixels], Probabilities]
+    group: Sequence[tuple[Path, Pixels | str]], *, score: Callable[[Pixels], Probabilities]
 ) -> list[FilePrediction]:
     """What a model says of some files, each with its view or what is wrong with it."""
     sound = [view for _, view in group if not isinstance(view, str)]
-    rows = iter(compute(np.stack(sound)) if sound else ())
+    rows = iter(score(np.stack(sound)) if sound else ())
     return [
         FilePrediction(path=path, probabilities=None, problem=view)
         if isinstance(view, str)

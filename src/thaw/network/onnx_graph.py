@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from thaw.errors import DataError, one_line
 from thaw.network.model_card import ModelCard, read_model_card
+from thaw.network.model_folder import TENSORS, refuse_model_folder
 from thaw.paths import ONNX_GRAPHS
 from thaw.utils.atomic import new_file
 from thaw.utils.code_closure import closure_sha256
@@ -86,11 +86,10 @@ def find_onnx(folder: Path) -> onnx.ModelProto | None:
     folded = [FoldedNorm.model_validate(norm) for norm in facts[_FOLDED]]
     onnx.helper.set_model_props(graph, describe(card, view=facts["view"]))
     try:
-        tensors = load_file(folder / "model.safetensors")
+        tensors = load_file(folder / TENSORS)
         _fill(graph, _fold(tensors, folded) | {TEMPERATURE: np.float32(card.temperature)})
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = one_line(error)
-        raise DataError(f"{folder} holds no whole model ({reason}); name a folder that the train stage wrote") from None
+        raise refuse_model_folder(folder, error) from None
     return graph
 
 

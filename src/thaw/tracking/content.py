@@ -12,6 +12,7 @@ from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
 from thaw.evaluation.significance import wilson_interval
 from thaw.network import model_card
 from thaw.network.model_card import ModelCard, read_model_card
+from thaw.network.model_folder import TENSORS
 from thaw.params import Params, list_candidates
 from thaw.paths import (
     COMPARISON_HTML,
@@ -85,7 +86,7 @@ class RunContent:
 
 def cell_digest(cell: Cell) -> str:
     """The hash of what training made of a cell."""
-    return sha256([cell.model / model_card.NAME, cell.model / "model.safetensors", cell.history])
+    return sha256([cell.model / model_card.NAME, cell.model / TENSORS, cell.history])
 
 
 def is_trained(cell: Cell) -> bool:

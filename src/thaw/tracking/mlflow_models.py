@@ -24,6 +24,7 @@ from thaw.data.image_zip import ImageZip
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.network import model_card
 from thaw.network.model_card import read_model_card
+from thaw.network.model_folder import TENSORS
 from thaw.network.onnx_graph import find_onnx
 from thaw.paths import IMAGES, Cell
 from thaw.tracking import served_classifier
@@ -127,7 +128,7 @@ def register_champion(client: MlflowClient, model_id: str, *, run_id: str, cell:
 
 def _digest(cell: Cell) -> str:
     """Of the model, and of the code that goes with it."""
-    files = (cell.model / model_card.NAME, cell.model / "model.safetensors", Path(served_classifier.__file__))
+    files = (cell.model / model_card.NAME, cell.model / TENSORS, Path(served_classifier.__file__))
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
 

@@ -18,10 +18,9 @@ from thaw.compute.device import choose_device
 from thaw.data.features import Features, LabelledImages
 from thaw.data.image_zip import ImageZip
 from thaw.errors import ConfigError, TrainingError
-from thaw.network.classifier import Classifier, module_sha256
+from thaw.network.classifier import Classifier
 from thaw.network.cut import CutModel, require_cut
 from thaw.params import ComputeParams, Phase
-from thaw.training.flops import count_forward_flops
 from thaw.training.infer_views import images_at_once, infer_views
 from thaw.utils.progress import progress
 from thaw.utils.ranks import shard_by_batch
@@ -75,18 +74,21 @@ class CutMaps:
                 f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; {remedy}"
             )
 
-    def count_flops(self, model: Classifier, cut: CutModel, *, images: int) -> dict[str, int]:
-        """Floating-point operations of the maps of so many views, under a name that says which weights make them."""
-        flops = images * count_forward_flops(cut.below, size_px=model.preprocessing.image_size_px)
-        return {f"{module_sha256(cut.below)}-{images}": flops}
-
-    def of(self, split: LabelledImages, model: Classifier, cut: CutModel, *, views: int) -> LabelledImages:
+    def of(
+        self, split: LabelledImages, model: Classifier, cut: CutModel, *, views: int, below_sha256: str
+    ) -> LabelledImages:
         """A split with maps, shape `(N, views, *cut.shape)`, in place of features; computed if they are not kept.
+
+        Args:
+            split: whose images.
+            model: it says how images are prepared.
+            cut: of the model.
+            views: of each image.
+            below_sha256: of the weights below the cut, which a phase leaves as they are: hashed once, not each epoch.
 
         Raises:
             TrainingError: SIGTERM or Ctrl-C came meanwhile.
         """
-        below_sha256 = module_sha256(cut.below)
         if below_sha256 != self._below_sha256:
             self._kept.clear()
             self._below_sha256 = below_sha256

@@ -17,10 +17,11 @@ from thaw.data.features import LabelledImages
 from thaw.data.image_zip import ImageZip
 from thaw.data.loader import batches
 from thaw.data.transforms import centre_view, normalise, random_view
-from thaw.network.classifier import Classifier
+from thaw.network.classifier import Classifier, module_sha256
 from thaw.network.cut import require_cut
 from thaw.params import ComputeParams, Phase, TrainingParams
 from thaw.training.cut_maps import CutMaps
+from thaw.training.flops import count_forward_flops
 from thaw.training.optim import weigh_classes
 from thaw.utils.random_streams import random_stream
 from thaw.utils.ranks import shard_by_batch, shard_each_batch
@@ -175,10 +176,12 @@ def _feed_cached(
         assert cut_maps is not None
         cut = require_cut(model, phase, place="views")
         forward = in_precision(compiled(cut.above) if compute.compile else cut.above, compute, device)
-        once_flops = cut_maps.count_flops(model, cut, images=len(data.train.paths) * phase.views + len(data.val.paths))
+        below_sha256, images = module_sha256(cut.below), len(data.train.paths) * phase.views + len(data.val.paths)
+        image_flops = count_forward_flops(cut.below, size_px=model.preprocessing.image_size_px)
+        once_flops = {f"{below_sha256}-{images}": images * image_flops}
 
         def cached(split: LabelledImages, views: int) -> LabelledImages:
-            return cut_maps.of(split, model, cut, views=views)
+            return cut_maps.of(split, model, cut, views=views, below_sha256=below_sha256)
 
     def train_batches(epoch: int, order: Sequence[int], batch_size: int) -> Batches:
         split = cached(data.train, phase.views or 1)

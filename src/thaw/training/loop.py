@@ -127,13 +127,12 @@ def fit(
     if cut_maps is None:
         cut_maps = CutMaps(name=name, images=data.images, batch_size=params.batch_size, compute=compute)
     for number, phase in enumerate(phases):
-        place, counts = (
-            f"variants.{cell.variant}.{number}",
-            {"train": len(data.train.paths), "val": len(data.val.paths)},
-        )
+        place = f"variants.{cell.variant}.{number}"
         require_blocks(model, phase, place=f"{place}.train")
         if isinstance(phase, Phase) and phase.views is not None:
-            cut_maps.require_memory(model, phase, **counts, place=f"{place}.views")
+            cut_maps.require_memory(
+                model, phase, train=len(data.train.paths), val=len(data.val.paths), place=f"{place}.views"
+            )
     run = _Run(
         cell=cell,
         model=model,

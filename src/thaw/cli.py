@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from thaw.errors import ConfigError, DataError, escape_controls, exit_code
+from thaw.errors import ConfigError, DataError, escape_controls, exit_code, write_line
 
 LAYOUTS = ("auto", "folders", "split_folders", "csv", "prefix")
 """What `data.layout` may be; a test compares."""
@@ -127,7 +127,7 @@ def _predict(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"name images behind the model {model}")
     else:
         model = find_champion().model
-        print(f"model: {model}, recommended by the report", file=sys.stderr)
+        write_line(f"model: {model}, recommended by the report")
     files = find_images(paths, read_list=sys.stdin.buffer.read)
     require_model_folder(model)
 
@@ -149,7 +149,7 @@ def _predict(arguments: argparse.Namespace) -> None:
                 print_above(line(predicted.path, predicted.probabilities))
             bar.update()
     for one in failed:
-        print(escape_controls(f"{one.path}: {one.problem}"), file=sys.stderr)
+        write_line(escape_controls(f"{one.path}: {one.problem}"))
     if failed:
         raise DataError(f"{len(failed):,} of {len(files):,} images could not be predicted: see above")
 
@@ -216,7 +216,7 @@ def _repro(arguments: argparse.Namespace) -> None:
     try:
         reproduce_pipeline(params, targets=arguments.targets, jobs=arguments.jobs)
     except StoppedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        write_line(f"error: {error}")
         sys.exit(128 + error.number)
 
 
@@ -269,13 +269,13 @@ def _export_architectures(models: list[Path]) -> None:
 
     for model in models:
         if not graph_file(read_model_card(model)).is_file():
-            print(f"write the network of {model} as ONNX, once: half a minute", file=sys.stderr, flush=True)
+            write_line(f"write the network of {model} as ONNX, once: half a minute")
             from thaw.network.onnx_export import onnx_model
 
             try:
                 onnx_model(model)
             except DataError as error:
-                print(f"MLflow shows no model for some runs: {error}", file=sys.stderr)
+                write_line(f"MLflow shows no model for some runs: {error}")
                 return
 
 
@@ -300,7 +300,7 @@ def _backbones(arguments: argparse.Namespace) -> None:
         )
         print(line, flush=True)
     if len(names) > len(shown):
-        print(f"{len(names) - len(shown)} more match; give a narrower pattern or --limit {len(names)}", file=sys.stderr)
+        write_line(f"{len(names) - len(shown)} more match; give a narrower pattern or --limit {len(names)}")
 
 
 def _show(_: argparse.Namespace) -> None:

@@ -39,12 +39,22 @@ def exit_code(main: Callable[[], None]) -> int:
     try:
         main()
     except ThawError as error:
-        print("error:", *map(escape_controls, str(error).split("\n")), file=sys.stderr)
+        write_line(" ".join(["error:", *map(escape_controls, str(error).split("\n"))]))
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        write_line("interrupted")
         return 130
     return 0
+
+
+def write_line(line: str) -> None:
+    """Write one line to stderr in one piece.
+
+    `print` writes each argument and the end of the line by itself, so the lines of several processes would mix. What
+    is written at once stays whole (POSIX, write(2): up to PIPE_BUF bytes to a pipe).
+    """
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def one_line(error: BaseException, *, most: int = 120) -> str:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from thaw.errors import ConfigError
+from thaw.errors import ConfigError, write_line
 
 PATIENCE_S = 120.0
 """How long the jobs of a driver that was killed may take to save and end."""
@@ -37,7 +36,7 @@ def exclusive(path: Path) -> Iterator[None]:
                     f"kill {holder}"
                 )
             if not told:
-                print("thaw repro: waiting for jobs of a run that was killed to save and end", file=sys.stderr)
+                write_line("thaw repro: waiting for jobs of a run that was killed to save and end")
                 told = True
             time.sleep(0.1)
         os.ftruncate(descriptor, 0)

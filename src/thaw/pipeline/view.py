@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.errors import write_line
 from thaw.pipeline.jobs import Job
 from thaw.pipeline.schedule import Outcome
 
@@ -29,7 +30,7 @@ class View:
     def say(self, line: str) -> None:
         """Say something that stays."""
         self._clear()
-        print(line, file=sys.stderr, flush=True)
+        write_line(line)
 
     def show_end(self, job: Job, outcome: Outcome, *, done: int, wanted: int) -> None:
         """Say what has become of a job, and how it failed."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
+from thaw.errors import write_line
 from thaw.utils.ranks import is_main_process
 
 PLAIN_LINE_EVERY_S = 10.0
@@ -54,7 +55,7 @@ class _PlainLines:
             else ""
         )
         tail = f" {self.postfix}" if self.postfix else ""
-        print(f"{self.label}: {done}{total} {self.unit}, {rate} {self.unit}/s{left}{tail}", file=sys.stderr, flush=True)
+        write_line(f"{self.label}: {done}{total} {self.unit}, {rate} {self.unit}/s{left}{tail}")
 
 
 class _Silence:

@@ -36,8 +36,8 @@ from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, wr
 from thaw.params import AnyPhase, Params, Phase, list_candidates
 from thaw.paths import Cell
 from thaw.report.build import ComparisonFile, write_report
-from thaw.report.comparison import build_comparison
 from thaw.report.results import read_results
+from thaw.report.summarise import build_comparison
 from thaw.report.verdict import write_verdict
 from thaw.training.cost_json import EmbedCost, PhaseCost, TrainCost, write_cost
 from thaw.training.history_csv import Epoch, History, write_history

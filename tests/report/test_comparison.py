@@ -1,4 +1,4 @@
-"""report.comparison: the numbers of comparison.json, and which variant they recommend.
+"""report.comparison and report.summarise: the numbers of comparison.json, and which variant they recommend.
 
 Run with: pytest tests/report/test_comparison.py
 """
@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from report import report_fixtures
 from report.report_fixtures import ALIKE, ONLY_FROZEN, RUN_IDS, VARIANTS, Training, make_params, make_project, summarise
 from thaw.evaluation.significance import compare_recipes
-from thaw.report.comparison import BUSY_RATIO, VariantSummary, build_comparison, recommend_variant
+from thaw.report.comparison import BUSY_RATIO, VariantSummary
 from thaw.report.pairs import PairComparison
 from thaw.report.results import read_results
+from thaw.report.summarise import build_comparison, recommend_variant
 
 written = report_fixtures.written
 

@@ -16,7 +16,7 @@ from thaw.errors import DataError
 from thaw.evaluation.significance import compare_recipes
 from thaw.params import Params
 from thaw.report.build import ComparisonFile, write_report
-from thaw.report.comparison import ExternalSummary
+from thaw.report.external import ExternalSummary
 from thaw.report.results import read_results
 from thaw.report.verdict import write_verdict
 from thaw.utils.words import points

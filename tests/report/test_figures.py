@@ -14,7 +14,8 @@ from report import report_fixtures
 from report.report_fixtures import ALIKE, RUN_IDS, Training, make_params, make_project, summarise
 from thaw import paths
 from thaw.report.confusion import count_confusion
-from thaw.report.figures import draw_accuracy_against_cost, draw_comparison_figures, figure_style, to_png, to_svg
+from thaw.report.figure_style import figure_style, to_png, to_svg
+from thaw.report.figures import draw_accuracy_against_cost, draw_comparison_figures
 from thaw.report.results import read_results
 from thaw.report.thumbnails import natural_key
 

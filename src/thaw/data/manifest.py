@@ -143,6 +143,12 @@ def list_dropped(rows: Iterable[Row]) -> str:
     return ", ".join(f"{files:,} {reason}" for reason, files in sorted(reasons.items()))
 
 
+def count_reasons(rows: Iterable[Row]) -> dict[str, int]:
+    """Files that are not kept, for each reason, the most frequent first."""
+    reasons = Counter(row.reason for row in rows if not row.kept)
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
 def describe_images(rows: Sequence[Row], *, given: Collection[str] | None = None) -> str:
     """What the images are, as the files were understood, in one line.
 

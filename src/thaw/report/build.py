@@ -5,11 +5,13 @@ from pathlib import Path
 
 from thaw import paths
 from thaw.params import Params
-from thaw.report.comparison import Comparison, build_comparison
-from thaw.report.figures import draw_comparison_figures, draw_run_figures, figure_style, to_png, to_svg
+from thaw.report.comparison import Comparison
+from thaw.report.figure_style import figure_style, to_png, to_svg
+from thaw.report.figures import draw_comparison_figures, draw_run_figures
 from thaw.report.image_grids import draw_sheet
 from thaw.report.page import build_page, render_html, render_markdown
 from thaw.report.results import read_results
+from thaw.report.summarise import build_comparison
 from thaw.report.thumbnails import Thumbnails, gather_data, gather_predictions
 from thaw.report.verdict import write_verdict
 from thaw.utils.atomic import new_folder, write_json, write_text

@@ -1,18 +1,11 @@
-"""Numbers -> figures, as PNG and SVG: the same bytes for the same numbers."""
+"""Numbers -> figures: the same ones for the same numbers."""
 
-import io
-import logging
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
@@ -22,67 +15,16 @@ from thaw.evaluation.scores import reliability_bins, undo_temperature
 from thaw.report.comparison import Comparison, DiagnosisSummary, VariantSummary
 from thaw.report.confusion import count_confusion
 from thaw.report.corrupted import CorruptedSummary
-from thaw.report.fonts import list_families
+from thaw.report.figure_style import AXIS, CELL, COLORS, INK, PALE, color_of
 from thaw.report.results import Results, Run
 from thaw.report.tables import format_flops
 from thaw.training.history_csv import Epoch, History
 
-DPI = 110
-COLORS = ("#2563a8", "#d9822b", "#2f9e6e", "#a4479b", "#b8433e", "#5b6b7a")
-"""Of the variants, in their order; told apart with the common colour-vision deficiencies, and in grey by the labels."""
-INK, AXIS, GRID, PALE, CELL = "#3c454d", "#8a949e", "#e3e7ea", "#a3acb5", "#ffffff"
-"""Of text, axes, grid lines, what is beside the point, and of text on a dark cell. The page's style sheet has another
-colour for each in the dark."""
 MATRIX_CLASSES = 20
 """Of more classes than this, a confusion matrix cannot be read: the page has tables instead."""
 FEW_CLASSES = 4
 """A confusion matrix of more classes needs narrow labels and room."""
 COLUMNS = 3
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": AXIS,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.6,
-    "legend.frameon": False,
-    # A class may be called "$100": nothing here is mathematics.
-    "text.parse_math": False,
-    "text.color": INK,
-    # Text remains text, so that the browser's fonts draw it.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "thaw",
-    "figure.dpi": DPI,
-    "savefig.dpi": DPI,
-}
-
-
-@contextmanager
-def figure_style() -> Iterator[None]:
-    """Matplotlib's own defaults with our changes, whatever a user's matplotlibrc says; undone at the end."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        mpl.rcParams["font.family"] = list_families()
-        # It says of the last resort that it has no bold letters.
-        logging.getLogger("matplotlib.font_manager").addFilter(_is_of_concern)
-        try:
-            yield
-        finally:
-            logging.getLogger("matplotlib.font_manager").removeFilter(_is_of_concern)
-
-
-def _is_of_concern(record: logging.LogRecord) -> bool:
-    return "font weight" not in record.msg
 
 
 def draw_run_figures(results: Results, run: Run) -> dict[str, Figure]:
@@ -120,7 +62,7 @@ def draw_accuracy_against_cost(comparison: Comparison, runs: Sequence[Run], *, w
     figure = Figure(figsize=(width_in, 4.2 if width_in > 5 else 3.7), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(variants):
-        x, (low, high), color = row.cost.flops, row.accuracy_ci95, _color(place)
+        x, (low, high), color = row.cost.flops, row.accuracy_ci95, color_of(place)
         axes.plot([x, x], [low, high], color=color, linewidth=7, alpha=0.25, solid_capstyle="butt")
         seeds = [run.metrics.test.accuracy for run in runs if run.variant == row.variant]
         axes.scatter([x] * len(seeds), seeds, s=34, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
@@ -168,7 +110,7 @@ def _name_variants(axes: Axes, variants: Sequence[VariantSummary], *, recommende
             ha="right" if left else "left",
             va="center",
             fontweight="bold" if row.variant == recommended else "normal",
-            arrowprops={"arrowstyle": "-", "color": _color(place), "linewidth": 0.6} if moved else None,
+            arrowprops={"arrowstyle": "-", "color": color_of(place), "linewidth": 0.6} if moved else None,
         )
 
 
@@ -196,7 +138,7 @@ def draw_curves(results: Results, variants: Sequence[str]) -> Figure:
     for place, name in enumerate(variants):
         block, column = divmod(place, columns)
         losses, accuracies = grid[2 * block, column], grid[2 * block + 1, column]
-        _plot_variant(losses, accuracies, results.runs_of(name), color=_color(place))
+        _plot_variant(losses, accuracies, results.runs_of(name), color=color_of(place))
         losses.set_title(name, pad=16)
     for block in range(blocks):
         _label_curves(grid[2 * block, 0], grid[2 * block + 1, 0], legend=block == 0)
@@ -345,7 +287,7 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> Figure:
         axes.plot([0, 1], [0, 1], color=AXIS, linewidth=0.9, linestyle=":")
         before = [undo_temperature(run.probabilities, run.card.temperature) for run in runs]
         after = [run.probabilities for run in runs]
-        for probabilities, color, label in ((before, PALE, "before"), (after, _color(place), "after")):
+        for probabilities, color, label in ((before, PALE, "before"), (after, color_of(place), "after")):
             bins = reliability_bins(np.concatenate(probabilities), np.tile(results.test_labels, len(runs)))
             axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=color, linewidth=1, label=label)
             axes.scatter(
@@ -414,7 +356,7 @@ def draw_corruptions(comparison: Comparison, corrupted: CorruptedSummary) -> Fig
             axes.plot(
                 [0, *corrupted.severities],
                 accuracies,
-                color=_color(number),
+                color=color_of(number),
                 marker="o",
                 markersize=3,
                 label=row.variant,
@@ -452,54 +394,3 @@ def _framed_figure(width_in: float, height_in: float) -> Figure:
         left=0.75 / width_in, right=1 - 0.15 / width_in, bottom=0.5 / height_in, top=1 - 0.45 / height_in
     )
     return figure
-
-
-def _color(place: int) -> str:
-    return COLORS[place % len(COLORS)]
-
-
-def to_png(figure: Figure) -> bytes:
-    """A picture on white, for files and Markdown."""
-    buffer = io.BytesIO()
-    # Without metadata: matplotlib would write its version.
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def to_svg(figure: Figure, name: str) -> Markup:
-    """An SVG element to stand in a page, whose fonts and colours (`--figure-...`) it takes.
-
-    Args:
-        figure: drawn within `figure_style`.
-        name: goes before each id, so that no two figures of a page have the same.
-    """
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    )
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>|<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family: [^;\"]+;? ?", "", svg)
-    linked = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in linked else "", svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(f": {color}", f": var({variable})")
-    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r">\s+<", "><", svg).replace("\n", " ")
-    style = f"--width: {width * 4 / 3:.0f}px; aspect-ratio: {width:g} / {height:g}"
-    return Markup(svg.replace("<svg", f'<svg style="{style}" aria-hidden="true"', 1))  # noqa: S704 (matplotlib escapes)
-
-
-_VARIABLES = {
-    INK: "--figure-ink",
-    AXIS: "--figure-axis",
-    GRID: "--figure-grid",
-    PALE: "--figure-pale",
-    CELL: "--figure-cell",
-    **{color: f"--variant-{place}" for place, color in enumerate(COLORS)},
-}
-"""What `to_svg` has instead of a colour."""

@@ -11,8 +11,9 @@ import pandas as pd
 from thaw.data.manifest import EXPLANATIONS, Reason
 from thaw.data.splits_csv import SPLITS
 from thaw.params import SolvedPhase
-from thaw.report.comparison import Comparison, ExternalSummary
+from thaw.report.comparison import Comparison
 from thaw.report.confusion import Counts, count_confusion, measure_recall, rank_confused
+from thaw.report.external import ExternalSummary
 from thaw.report.pairs import PairComparison
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases

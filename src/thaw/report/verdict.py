@@ -1,12 +1,12 @@
 """`Comparison` -> sentences; pure functions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from thaw.evaluation.significance import MIN_SEEDS, Outcome
-from thaw.report.comparison import BUSY_RATIO, Comparison, ExternalSummary
-from thaw.report.pairs import PairComparison
+from thaw.report.comparison import BUSY_RATIO, Comparison
+from thaw.report.external import ExternalSummary
+from thaw.report.pair_words import LISTED, list_pairs, say_gap, say_images_needed, say_pair
 from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
@@ -22,9 +22,6 @@ BALANCED_GAP = 0.03
 
 MIN_HEAD_ACCURACY = 0.9
 """Out of fold. A weaker head contradicts right labels: one that is correct on 73 %, 44 of 400 of them."""
-
-LISTED = 3
-"""Of more variants than this, a sentence names only some; the tables have all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +71,7 @@ def write_verdict(comparison: Comparison) -> Verdict:
         precision=_say_precision(comparison),
         cost=_say_cost(comparison),
         external=tuple(_say_external(external, comparison) for external in comparison.external),
-        pairs=tuple(_say_pair(pair, comparison) for pair in comparison.pairs),
+        pairs=tuple(say_pair(pair, comparison) for pair in comparison.pairs),
         corrupted=tuple(_say_corrupted(comparison)),
         accuracy=(_say_baseline(comparison), *_say_imbalance(comparison), *_say_seeds(comparison)),
         seconds=(_say_seconds(comparison), *_say_busy(comparison)),
@@ -125,8 +122,8 @@ def _say_certainty(comparison: Comparison) -> str:
     }
     return " ".join(
         [
-            *(f"{start} {_list_pairs(of[outcome], chosen)}." for outcome, start in starts.items() if of[outcome]),
-            *_say_images_needed(of["inconclusive"]),
+            *(f"{start} {list_pairs(of[outcome], chosen)}." for outcome, start in starts.items() if of[outcome]),
+            *say_images_needed(of["inconclusive"]),
         ]
     )
 
@@ -138,32 +135,10 @@ def _say_corrupted(comparison: Comparison) -> list[str]:
         return []
     means = enumerate_words([f"{row.variant} has {points(row.accuracy_mean)} %" for row in corrupted.variants])
     kinds = count(len(corrupted.corruptions), "corruption")
-    gaps = "; ".join(f"{pair.winner} is {_say_gap(pair)}: {pair.outcome}" for pair in corrupted.pairs)
+    gaps = "; ".join(f"{pair.winner} is {say_gap(pair)}: {pair.outcome}" for pair in corrupted.pairs)
     return [
         f"On the test images under {kinds}, each at five severities, {means}.{gaps and ' '}{gaps}{'.' * bool(gaps)}"
     ]
-
-
-def _say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
-    """How many test images would settle all of the pairs; nothing if some pair would not be settled."""
-    needed = [pair.images_needed for pair in pairs if pair.images_needed is not None]
-    if not needed or len(needed) < len(pairs):
-        return []
-    return [f"If the differences are as found, about {max(needed):,} test images would settle it."]
-
-
-def _list_pairs(pairs: Sequence[PairComparison], chosen: str) -> str:
-    """Other variants, each with the accuracy of the chosen one less its own; of many, the largest differences."""
-    parts: list[str] = []
-    for pair in pairs[:LISTED]:
-        sign = 1 if pair.a == chosen else -1
-        low, high = sorted(sign * end for end in pair.difference_ci95)
-        plus = "+" if sign * pair.difference > 0 else ""
-        unit, interval = (" points", "95 % interval ") if not parts else ("", "")
-        difference = f"{plus}{points(sign * pair.difference)}{unit}"
-        parts.append(f"{pair.other(chosen)} ({difference}, {interval}{points(low)} to {points(high)})")
-    more = len(pairs) - len(parts)
-    return enumerate_words([*parts, f"{more} more"] if more else parts)
 
 
 def _explain_recommendation(comparison: Comparison) -> str:
@@ -246,7 +221,7 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
     pairs = [pair for pair in external.pairs if advice.variant in (pair.a, pair.b)]
     better = [pair for pair in pairs if pair.outcome == "better" and pair.loser == advice.variant]
     if better:
-        gaps = enumerate_words([f"{pair.winner} is {_say_gap(pair)}" for pair in better])
+        gaps = enumerate_words([f"{pair.winner} is {say_gap(pair)}" for pair in better])
         return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {gaps}: better. "
     worse = [pair.loser for pair in pairs if pair.outcome == "better"]
     equal = [pair.other(advice.variant) for pair in pairs if pair.outcome == "equivalent"]
@@ -267,55 +242,6 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
         f"{start}no variant is shown to be better or worse than {advice.variant}, which neither confirms the "
         "recommendation nor contradicts it. "
     )
-
-
-def _say_gap(pair: PairComparison) -> str:
-    """The gap between winner and loser, with its interval."""
-    low, high = sorted(abs(end) for end in pair.difference_ci95)
-    return (
-        f"{points(abs(pair.difference))} points above {pair.loser} (95 % interval {points(low)} to {points(high)}, "
-        f"{_p_value(pair)})"
-    )
-
-
-def _say_pair(pair: PairComparison, comparison: Comparison) -> str:
-    same = next(row.same_model_as.get(pair.b, ()) for row in comparison.variants if row.variant == pair.a)
-    if same and len(same) == len(comparison.seeds):
-        return f"{pair.a} and {pair.b} are the same models with all seeds: a later phase was discarded."
-    low, high = pair.difference_ci95
-    if pair.winner == pair.b:
-        low, high = -high, -low
-    numbers = f"95 % interval {points(low)} to {points(high)}, {_p_value(pair)}"
-    text = (
-        f"{pair.a} and {pair.b} are equally accurate on these images ({numbers}): "
-        if pair.difference == 0
-        else f"{pair.winner} is {points(abs(pair.difference))} points above {pair.loser} ({numbers}): "
-    )
-    margin = points(comparison.margin)
-    if pair.outcome == "better":
-        if high <= comparison.margin:
-            return f"{text}better, but by less than the margin of {margin} points."
-        return f"{text}better."
-    if pair.outcome == "equivalent":
-        return f"{text}equivalent within {margin} points; take the cheaper one."
-    if not comparison.speaks_of_recipes:
-        return f"{text}inconclusive, for want of seeds."
-    return f"{text}inconclusive. {_say_what_would_settle(pair)}"
-
-
-def _p_value(pair: PairComparison) -> str:
-    return "p < 1e-15" if pair.p_value < 1e-15 else f"p = {pair.p_value:.2g}"
-
-
-def _say_what_would_settle(pair: PairComparison) -> str:
-    ways = []
-    if pair.images_needed is not None:
-        ways.append(f"about {pair.images_needed:,} test images")
-    if pair.seeds_needed is not None:
-        ways.append(f"{pair.seeds_needed} seeds")
-    if not ways:
-        return "No affordable number of test images or seeds alone would settle it, if the difference is as found."
-    return f"If the difference is as found, {' or '.join(ways)} would settle it."
 
 
 def _say_precision(comparison: Comparison) -> str:

@@ -20,6 +20,8 @@ from thaw.evaluation.significance import compare_recipes
 from thaw.params import Params
 from thaw.report.build import write_report
 from thaw.report.results import read_results
+from thaw.report.verdict import write_verdict
+from thaw.utils.words import MINUS
 
 written = report_fixtures.written
 
@@ -89,6 +91,22 @@ def test_all_else_stays_as_it_is_and_without_corruptions_nothing_is_said(project
         "two_stage has 95.8 %. fine_tuned is 26.2 points above frozen (95 % interval "
     )
     assert said.endswith("): equivalent.")
+
+
+def test_intervals_that_hold_0_keep_the_sign_of_their_ends(project: Path) -> None:
+    found = summarise(project, with_corruptions())
+    assert found.corrupted is not None
+    open_ = {"difference": -0.033, "difference_ci95": (-0.102, 0.036), "p_value": 0.42, "outcome": "inconclusive"}
+    equal = {"difference": 0.0, "difference_ci95": (-0.004, 0.004), "p_value": 1.0, "outcome": "equivalent"}
+    pairs = tuple(
+        pair.model_copy(update=facts) for pair, facts in zip(found.corrupted.pairs, (open_, equal), strict=False)
+    )
+    changed = found.model_copy(update={"corrupted": found.corrupted.model_copy(update={"pairs": pairs})})
+    (text,) = write_verdict(changed).corrupted
+    assert text.endswith(
+        f"fine_tuned is 3.3 points above frozen (95 % interval {MINUS}3.6 to 10.2, p = 0.42): inconclusive; frozen and "
+        f"two_stage are equally accurate on these images (95 % interval {MINUS}0.4 to 0.4, p = 1): equivalent."
+    )
 
 
 def test_both_pages_show_it(project: Path) -> None:

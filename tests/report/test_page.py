@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from report import report_fixtures
-from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project
+from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project, summarise
 from thaw import paths
 from thaw.report import thumbnails
 from thaw.report.build import write_report
 from thaw.report.page import describe_source, escape_cell, mark_code
-from thaw.report.tables import format_flops
+from thaw.report.results import read_results
+from thaw.report.tables import build_tables, format_flops
 
 written = report_fixtures.written
 
@@ -101,6 +102,13 @@ def test_both_pages_hold_the_tables_and_the_verdict(written: Path) -> None:
     assert "| Cat | 20 | 20 | 40 | 2 |" in markdown
     assert "| all | 40 | 40 | 80 | 4 |" in markdown
     assert "<td>97.9 %</td>" in html
+
+
+def test_a_p_value_of_rounding_alone_is_not_0(written: Path) -> None:
+    comparison, results = summarise(written, make_params()), read_results(written, make_params())
+    pair = comparison.pairs[0].model_copy(update={"p_value": 0.0})
+    table = build_tables(results, comparison.model_copy(update={"pairs": (pair,)}))["pairs"]
+    assert table.rows[0][table.columns.index("p")] == "< 1e-15"
 
 
 def test_what_was_tried_is_a_table_with_notes(tmp_path: Path) -> None:

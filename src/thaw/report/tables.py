@@ -14,6 +14,7 @@ from thaw.params import SolvedPhase
 from thaw.report.comparison import Comparison
 from thaw.report.confusion import Counts, count_confusion, measure_recall, rank_confused
 from thaw.report.external import ExternalSummary
+from thaw.report.pair_words import format_p
 from thaw.report.pairs import PairComparison
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases
@@ -268,7 +269,7 @@ def _tabulate_pairs(pairs: Sequence[PairComparison]) -> Table:
                 "pair": f"{row.a} {MINUS} {row.b}",
                 "difference, points": ("+" if row.difference > 0 else "") + points(row.difference),
                 "95 % interval": _interval(row.difference_ci95),
-                "p": f"{row.p_value:.2g}",
+                "p": format_p(row.p_value),
                 "outcome": row.outcome,
                 "found with 80 % power": points(row.detectable),
                 "images that differ": f"{row.images_differing:,}",

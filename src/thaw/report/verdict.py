@@ -6,7 +6,7 @@ from typing import get_args
 from thaw.evaluation.significance import MIN_SEEDS, Outcome
 from thaw.report.comparison import BUSY_RATIO, Comparison
 from thaw.report.external import ExternalSummary
-from thaw.report.pair_words import LISTED, list_pairs, say_gap, say_images_needed, say_pair
+from thaw.report.pair_words import LISTED, list_pairs, say_difference, say_images_needed, say_pair
 from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
@@ -135,9 +135,9 @@ def _say_corrupted(comparison: Comparison) -> list[str]:
         return []
     means = enumerate_words([f"{row.variant} has {points(row.accuracy_mean)} %" for row in corrupted.variants])
     kinds = count(len(corrupted.corruptions), "corruption")
-    gaps = "; ".join(f"{pair.winner} is {say_gap(pair)}: {pair.outcome}" for pair in corrupted.pairs)
+    pairs = "; ".join(f"{say_difference(pair)}: {pair.outcome}" for pair in corrupted.pairs)
     return [
-        f"On the test images under {kinds}, each at five severities, {means}.{gaps and ' '}{gaps}{'.' * bool(gaps)}"
+        f"On the test images under {kinds}, each at five severities, {means}.{pairs and ' '}{pairs}{'.' * bool(pairs)}"
     ]
 
 
@@ -221,8 +221,8 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
     pairs = [pair for pair in external.pairs if advice.variant in (pair.a, pair.b)]
     better = [pair for pair in pairs if pair.outcome == "better" and pair.loser == advice.variant]
     if better:
-        gaps = enumerate_words([f"{pair.winner} is {say_gap(pair)}" for pair in better])
-        return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {gaps}: better. "
+        found = enumerate_words([say_difference(pair) for pair in better])
+        return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {found}: better. "
     worse = [pair.loser for pair in pairs if pair.outcome == "better"]
     equal = [pair.other(advice.variant) for pair in pairs if pair.outcome == "equivalent"]
     flops = {row.variant: row.cost.flops for row in comparison.variants}

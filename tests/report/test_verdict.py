@@ -18,6 +18,7 @@ from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
 from thaw.params import Phase, PhaseChoices, SolvedPhase
 from thaw.report.build import ComparisonFile
 from thaw.report.comparison import Comparison
+from thaw.report.summarise import recommend_variant
 from thaw.report.verdict import ESTIMAND, say_diagnosis, write_verdict
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, enumerate_words, points
@@ -140,6 +141,18 @@ def test_what_beats_the_cheapest_is_worth_its_cost(tmp_path: Path) -> None:
             "frozen needs 0.2 times and fine_tuned 1.1 times the floating-point operations of two_stage"
         )
         for sentence in verdict
+    )
+
+
+def test_what_is_equivalent_to_a_better_variant_is_not_said_to_be_better_itself(alike: ComparisonFile) -> None:
+    first, second, third = alike.pairs
+    better = {"difference": -0.05, "difference_ci95": (-0.08, -0.02), "outcome": "better"}
+    equal = {"difference": 0.001, "difference_ci95": (-0.004, 0.006), "outcome": "equivalent"}
+    assert second.outcome == "inconclusive"
+    pairs = (first.model_copy(update=better), second, third.model_copy(update=equal))
+    recommended = recommend_variant(alike.variants, pairs)
+    assert write_verdict(alike.model_copy(update={"pairs": pairs, "recommended": recommended})).decision == (
+        "Recommended: two_stage; it is equivalent to fine_tuned and cheaper, and fine_tuned is better than frozen."
     )
 
 

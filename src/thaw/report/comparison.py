@@ -271,9 +271,12 @@ class Recommendation(Summary):
     cheapest: str
     """The one with the fewest floating-point operations."""
 
+    best: str
+    """Where the steps from the cheapest one to a better one, and on from there, end."""
+
     reason: Literal["only", "cheapest", "better", "equivalent"]
     """only: there is no other. cheapest: none is better. better: than the cheapest, or than one that is. equivalent: to
-    such a better one, and cheaper."""
+    such a better one, `best`, and cheaper."""
 
     flops_ratio_of_others: dict[str, float]
     """Floating-point operations of the other variants over those of the recommended one."""

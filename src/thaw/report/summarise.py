@@ -267,6 +267,7 @@ def recommend_variant(variants: Sequence[VariantSummary], pairs: Sequence[PairCo
     return Recommendation(
         variant=chosen,
         cheapest=cheapest,
+        best=best,
         reason="only"
         if len(flops) == 1
         else "cheapest"

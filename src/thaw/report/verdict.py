@@ -148,14 +148,14 @@ def _explain_recommendation(comparison: Comparison) -> str:
             return "it is the cheapest, and whether another variant is better is not known yet"
         return "it is the cheapest, and no other variant is shown to be better"
     if advice.reason == "better":
-        worse = [p.loser for p in comparison.pairs if p.outcome == "better" and p.winner == advice.variant]
-        return f"it is better than {enumerate_words(worse)}"
-    equals = [
-        pair.other(advice.variant)
-        for pair in comparison.pairs
-        if pair.outcome == "equivalent" and advice.variant in (pair.a, pair.b)
-    ]
-    return f"it is equivalent to {enumerate_words(equals)} and cheaper, and better than the cheapest"
+        return f"it is {_say_better(advice.variant, comparison)}"
+    return f"it is equivalent to {advice.best} and cheaper, and {advice.best} is {_say_better(advice.best, comparison)}"
+
+
+def _say_better(variant: str, comparison: Comparison) -> str:
+    """Than which others a variant is better."""
+    worse = [pair.loser for pair in comparison.pairs if pair.outcome == "better" and pair.winner == variant]
+    return f"better than {enumerate_words(worse)}"
 
 
 def _times(ratio: float) -> str:

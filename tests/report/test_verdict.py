@@ -87,8 +87,8 @@ def test_a_better_and_an_equivalent_pair(alike: ComparisonFile) -> None:
         "frozen is 5.0 points above fine_tuned (95 % interval 2.0 to 8.0, p = 0.003): better."
         in change(alike, **better).splitlines()
     )
-    small = better | {"difference": 0.005, "difference_ci95": (0.001, 0.009)}
-    assert "better, but by less than the margin of 1.0 points." in change(alike, **small)
+    small = better | {"difference": 0.009, "difference_ci95": (0.007, 0.011)}
+    assert "better, but probably by less than the margin of 1.0 points." in change(alike, **small)
     within = {"difference": 0.001, "difference_ci95": (-0.004, 0.006), "p_value": 0.8, "outcome": "equivalent"}
     assert "p = 0.8): equivalent within 1.0 points; take the cheaper one." in change(alike, **within)
 
@@ -141,6 +141,24 @@ def test_what_beats_the_cheapest_is_worth_its_cost(tmp_path: Path) -> None:
             "frozen needs 0.2 times and fine_tuned 1.1 times the floating-point operations of two_stage"
         )
         for sentence in verdict
+    )
+
+
+def test_a_dearer_variant_that_is_better_by_little_is_said_to_be(alike: ComparisonFile) -> None:
+    first, second, third = alike.pairs
+    little = {"difference": -0.009, "difference_ci95": (-0.011, -0.007), "outcome": "better"}
+    advice = alike.recommended.model_copy(update={"variant": "fine_tuned", "best": "fine_tuned", "reason": "better"})
+
+    def decide(third_changes: dict[str, Any]) -> str:
+        pairs = (first.model_copy(update=little), second, third.model_copy(update=third_changes))
+        return write_verdict(alike.model_copy(update={"pairs": pairs, "recommended": advice})).decision
+
+    assert decide({}) == (
+        "Recommended: fine_tuned; it is better than frozen, though probably by less than the margin of 1.0 points."
+    )
+    assert decide({"difference": 0.05, "difference_ci95": (0.03, 0.07), "outcome": "better"}) == (
+        "Recommended: fine_tuned; it is better than frozen and two_stage, though than frozen probably by less than the "
+        "margin of 1.0 points."
     )
 
 

@@ -52,8 +52,8 @@ def say_pair(pair: PairComparison, comparison: Comparison) -> str:
     text = f"{say_difference(pair)}: "
     margin = points(comparison.margin)
     if pair.outcome == "better":
-        if max(map(abs, pair.difference_ci95)) <= comparison.margin:
-            return f"{text}better, but by less than the margin of {margin} points."
+        if abs(pair.difference) < comparison.margin:
+            return f"{text}better, but probably by less than the margin of {margin} points."
         return f"{text}better."
     if pair.outcome == "equivalent":
         return f"{text}equivalent within {margin} points; take the cheaper one."

@@ -153,9 +153,14 @@ def _explain_recommendation(comparison: Comparison) -> str:
 
 
 def _say_better(variant: str, comparison: Comparison) -> str:
-    """Than which others a variant is better."""
-    worse = [pair.loser for pair in comparison.pairs if pair.outcome == "better" and pair.winner == variant]
-    return f"better than {enumerate_words(worse)}"
+    """Than which others a variant is better, and whether by so little that it may not matter."""
+    won = [pair for pair in comparison.pairs if pair.outcome == "better" and pair.winner == variant]
+    text = f"better than {enumerate_words([pair.loser for pair in won])}"
+    small = [pair.loser for pair in won if abs(pair.difference) < comparison.margin]
+    if not small:
+        return text
+    whom = "" if len(small) == len(won) else f"than {enumerate_words(small)} "
+    return f"{text}, though {whom}probably by less than the margin of {points(comparison.margin)} points"
 
 
 def _times(ratio: float) -> str:

@@ -114,7 +114,7 @@ def test_a_set_that_agrees(tmp_path: Path) -> None:
     make_external(tmp_path, with_web(), "web", mistakes=worse)
     found = summarise(tmp_path, with_web())
     assert only(found).better_than_recommended == ()
-    assert "(80 images) frozen is better than fine_tuned and two_stage, too, which agrees with the" in sentence(found)
+    assert "(80 images) frozen is better than fine_tuned and two_stage, which agrees with the" in sentence(found)
 
 
 def test_a_cheaper_recipe_that_is_equivalent_there_is_a_disagreement(project: Path) -> None:

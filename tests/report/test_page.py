@@ -14,7 +14,7 @@ from PIL import Image
 from report import report_fixtures
 from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project, summarise
 from thaw import paths
-from thaw.report import thumbnails
+from thaw.report import page, thumbnails
 from thaw.report.build import write_report
 from thaw.report.page import describe_source, escape_cell, mark_code
 from thaw.report.results import read_results
@@ -206,13 +206,15 @@ def test_names_from_archives_cannot_break_the_page() -> None:
     assert mark_code("`x` <b>") == "<code>x</code> &lt;b&gt;"
 
 
-def test_a_hostile_class_name_is_escaped(tmp_path: Path) -> None:
+def test_a_hostile_class_name_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "find_uncovered", list)  # as if no font had their letters
     params = make_params(**ONE_FROZEN)
     make_project(tmp_path, params, classes=("<script>x", "a|$b_c$"), per_class=8, mistakes={"frozen": [[0]]})
     write_report(tmp_path, params=params, run_ids={})
     markdown, html = read_pages(tmp_path)
     assert "<script>x" not in html
     assert "| a\\|$b_c$ |" in markdown
+    assert "no font for the letters of \\<script\\>x and a\\|$b_c$;" in markdown
 
 
 def test_operations_have_the_unit_that_suits_them() -> None:

@@ -48,7 +48,9 @@ def say_pair(pair: PairComparison, comparison: Comparison) -> str:
     """What was found of two variants, and what would settle it if nothing was."""
     same = next(row.same_model_as.get(pair.b, ()) for row in comparison.variants if row.variant == pair.a)
     if same and len(same) == len(comparison.seeds):
-        return f"{pair.a} and {pair.b} are the same models with all seeds: a later phase was discarded."
+        discarded = any(run.discarded_phases for run in comparison.runs if run.variant in (pair.a, pair.b))
+        why = "a later phase was discarded" if discarded else "both went through the same phases"
+        return f"{pair.a} and {pair.b} are the same models with all seeds: {why}."
     text = f"{say_difference(pair)}: "
     margin = points(comparison.margin)
     if pair.outcome == "better":

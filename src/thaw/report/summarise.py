@@ -200,7 +200,7 @@ def _summarise_candidates(runs: Sequence[Run]) -> tuple[CandidateSummary, ...]:
 
 
 def _find_same_models(name: str, results: Results) -> dict[str, tuple[int, ...]]:
-    """Other variants -> the seeds with which both are one model, since a later phase was discarded."""
+    """Other variants -> the seeds with which both are one model: their kept weights went through the same phases."""
     same: dict[str, list[int]] = {}
     for own in results.runs_of(name):
         for other in results.runs:

@@ -164,8 +164,9 @@ def _say_better(variant: str, comparison: Comparison) -> str:
 
 
 def _times(ratio: float) -> str:
-    if ratio < 0.1:
-        return f"{ratio:.1g} times"
+    """`0.15 times`, `1.2 times`, `120 times`."""
+    if ratio < 1:
+        return f"{ratio:#.2g} times"
     return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
 
 
@@ -242,7 +243,7 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
         *([f"is equivalent to {enumerate_words(equal)}"] if equal else []),
     ]
     if found:
-        return f"{start}{advice.variant} {enumerate_words(found)}, too, which agrees with the recommendation. "
+        return f"{start}{advice.variant} {enumerate_words(found)}, which agrees with the recommendation. "
     return (
         f"{start}no variant is shown to be better or worse than {advice.variant}, which neither confirms the "
         "recommendation nor contradicts it. "
@@ -348,14 +349,14 @@ def _say_more_images(comparison: Comparison) -> str:
 def _say_cleaner_labels(comparison: Comparison) -> str:
     diagnosis = comparison.diagnosis
     checked, wrong = diagnosis.labels_checked, diagnosis.labels_contradicted
-    if wrong == 0:
-        return f"Cleaner labels: none of the {checked:,} images that are not test seems to be labelled wrongly."
     if diagnosis.out_of_fold_accuracy < MIN_HEAD_ACCURACY:
         return (
             f"Cleaner labels: nothing can be said. The head on frozen features is correct on "
             f"{points(diagnosis.out_of_fold_accuracy)} % of the images that it did not see, too few to tell a wrong "
             "label from an error of its own."
         )
+    if wrong == 0:
+        return f"Cleaner labels: none of the {checked:,} images that are not test seems to be labelled wrongly."
     return (
         f"Cleaner labels: about {wrong:,} of the {checked:,} images that are not test ({points(wrong / checked)} %) "
         "may be labelled wrongly; data/diagnosis/label_issues.csv names them."

@@ -47,9 +47,9 @@ MIN_UNITS = 20
 POWER = 0.8
 """With which `RecipePair.detectable` is found."""
 
-_INVENTED_IMAGES = {0.0: 1.0, 1.0: 1.0}
+_INVENTED_UNITS = {0.0: 1.0, 1.0: 1.0}
 _INVENTED_DIFFERENCES = {-1.0: 0.5, 0.0: 1.0, 1.0: 0.5}
-"""Half an image for each way in which two recipes can be right or wrong about one."""
+"""Half a unit for each way in which two recipes can be right or wrong about one."""
 
 MOST_POOLED = 2
 """Recipes whose seeds count for the degrees of freedom that are shared: where one of many varies and the others do not,
@@ -207,7 +207,7 @@ def compare_recipes(
         {pair: _estimate(values, sizes, _INVENTED_DIFFERENCES) for pair, values in differences.items()},
         independent=len(correct) - 1,
     )
-    own = {name: _estimate(values, sizes, _INVENTED_IMAGES) for name, values in sums.items()}
+    own = {name: _estimate(values, sizes, _INVENTED_UNITS) for name, values in sums.items()}
     # A recipe that varies more than the mean of all has an interval by its own degrees of freedom.
     of_recipes = {
         name: dataclasses.replace(pooled, df=own[name].df) if pooled.seed_means == own[name].seed_means else pooled
@@ -272,16 +272,17 @@ def _estimate(values: Floats, sizes: Integers, invented: Mapping[float, float]) 
     """The parts of the variance of the mean of `values`, shape (S, U), over units of `sizes` images, shape (U,).
 
     The mean is a ratio of sums over units, so its variance is that of what is left of each unit's sum (Cochran,
-    Sampling Techniques, 1977, section 6.3). `invented` images, value -> how many, are added (Agresti and Min,
-    Statistics in Medicine 2005): so the variance is above 0 where all images are alike.
+    Sampling Techniques, 1977, section 6.3). `invented` units of the mean size, the value of their images -> how many,
+    are added (Agresti and Min, Statistics in Medicine 2005): so the variance is above 0 where all images are alike.
     """
     seeds, units = values.shape
     n = float(sizes.sum())
     seed_means = values.sum(axis=1) / n  # (S,)
     mean = seed_means.mean()
     left = values.mean(axis=0) - mean * sizes  # (U,)
-    added = sum(count * (value - mean) ** 2 for value, count in invented.items())
-    image = float(left @ left * units / max(1, units - 1) + added) / (n + sum(invented.values())) ** 2
+    size = n / units
+    added = sum(count * (size * (value - mean)) ** 2 for value, count in invented.items())
+    image = float(left @ left * units / max(1, units - 1) + added) / (n + size * sum(invented.values())) ** 2
     if seeds == 1:
         return _Variance(image=image, interaction=0.0, seed_means=0.0, seeds=1, units=units, df=0.0)
     inner = values - np.outer(seed_means - mean, sizes) - values.mean(axis=0)  # (S, U)
@@ -310,7 +311,7 @@ def _pool_seeds(estimates: dict[Name, _Variance], *, independent: int) -> dict[N
 def _accuracy_interval(values: Floats, variance: _Variance, *, images: int, confidence: float) -> tuple[float, float]:
     """Wilson's interval on as many images as would have this variance if each were drawn by itself."""
     accuracy = float(values.sum() / (variance.seeds * images))
-    smoothed = (accuracy * images + 1) / (images + 2)
+    smoothed = (accuracy * variance.units + 1) / (variance.units + 2)
     effective = smoothed * (1 - smoothed) / variance.total
     quantile = variance.half_width(1 - confidence) / float(np.sqrt(variance.total))
     return wilson_interval(accuracy * effective, effective, z=quantile)

@@ -76,7 +76,7 @@ def test_an_inconclusive_pair_says_what_would_settle_it(alike: ComparisonFile) -
     undecided = {"difference": -0.02, "difference_ci95": (-0.05, 0.01), "p_value": 0.31, "outcome": "inconclusive"}
     text = change(alike, **undecided, images_needed=500, seeds_needed=7)
     assert f"fine_tuned is 2.0 points above frozen (95 % interval {MINUS}1.0 to 5.0, p = 0.31): inconclusive. " in text
-    assert "If the difference is as found, about 500 test images or 7 seeds would settle it." in text
+    assert "If the difference is as found, about 500 test images or 7 seeds would settle it with 80 % power." in text
     text = change(alike, **undecided, images_needed=None, seeds_needed=None)
     assert "No affordable number of test images or seeds alone would settle it" in text
 

@@ -45,7 +45,7 @@ MIN_UNITS = 20
 """With fewer units, the variance between them is not known well enough."""
 
 POWER = 0.8
-"""With which `RecipePair.detectable` is found."""
+"""With which `RecipePair.detectable` is found, and a pair is settled by what it is said to need."""
 
 _INVENTED_UNITS = {0.0: 1.0, 1.0: 1.0}
 _INVENTED_DIFFERENCES = {-1.0: 0.5, 0.0: 1.0, 1.0: 0.5}
@@ -98,11 +98,11 @@ class RecipePair:
     """The smallest expected difference that would be found with a probability of 80 %."""
 
     seeds_needed: int | None
-    """So many seeds would settle an inconclusive pair, if the difference found is the true one; None: no number would,
-    or it is settled, or there are too few seeds to tell."""
+    """With so many seeds an inconclusive pair would be settled with a probability of 80 %, if the difference found is
+    the true one; None: with no number, or it is settled, or there are too few seeds to tell."""
 
     images_needed: int | None
-    """So many test images would, likewise."""
+    """With so many test images, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,8 +332,8 @@ def _describe_pair(
     outcome: Outcome = "inconclusive"
     if variance.seeds >= MIN_SEEDS and variance.units >= MIN_UNITS:
         outcome = "equivalent" if abs(difference) + half <= margin else "better" if abs(difference) > half else outcome
-    aim = max(abs(difference), margin - abs(difference))
     settled = outcome != "inconclusive" or variance.seeds < MIN_SEEDS
+    aim = _Aim(difference=abs(difference), margin=margin, alpha=alpha)
     return RecipePair(
         a=pair[0],
         b=pair[1],
@@ -342,24 +342,45 @@ def _describe_pair(
         p_value=1 - (1 - p_value) ** pairs,
         outcome=outcome,
         detectable=half + NormalDist().inv_cdf(POWER) * float(np.sqrt(variance.total)),
-        seeds_needed=None if settled else _seeds_needed(variance, alpha, aim=aim),
-        images_needed=None if settled else _images_needed(variance, alpha, aim=aim, images=images),
+        seeds_needed=None if settled else _seeds_needed(variance, aim),
+        images_needed=None if settled else _images_needed(variance, aim, images=images),
     )
 
 
-def _seeds_needed(variance: _Variance, alpha: float, *, aim: float) -> int | None:
-    """The fewest seeds whose interval is expected to reach no farther than `aim` from its middle."""
+@dataclass(frozen=True, kw_only=True)
+class _Aim:
+    """A pair that is to be settled: what it takes, if the difference found is the true one."""
+
+    difference: float
+    """From 0 up."""
+
+    margin: float
+
+    alpha: float
+    """Of the interval."""
+
+    def is_reached(self, variance: _Variance) -> bool:
+        """Whether the pair is found better, or equivalent, with a probability of POWER."""
+        # An interval about a difference near 0 may leave the margin at either end: each gets half of what may fail.
+        better, equivalent = NormalDist().inv_cdf(POWER), NormalDist().inv_cdf((1 + POWER) / 2)
+        sd = float(np.sqrt(variance.total))
+        rooms = (self.difference - better * sd, self.margin - self.difference - equivalent * sd)
+        return any(room > 0 and variance.tail(room) <= self.alpha for room in rooms)
+
+
+def _seeds_needed(variance: _Variance, aim: _Aim) -> int | None:
+    """The fewest seeds that reach the aim."""
     for seeds in range(variance.seeds + 1, MOST_SEEDS + 1):
-        if variance.projected(seeds=seeds, images_factor=1).tail(aim) < alpha:
+        if aim.is_reached(variance.projected(seeds=seeds, images_factor=1)):
             return seeds
     return None
 
 
-def _images_needed(variance: _Variance, alpha: float, *, aim: float, images: int) -> int | None:
-    """The number of test images, to two digits, that would do the same."""
+def _images_needed(variance: _Variance, aim: _Aim, *, images: int) -> int | None:
+    """The number of test images, to two digits, that reaches the aim."""
     factor = 1.1
     while factor < MOST_IMAGES_FACTOR:
-        if variance.projected(seeds=variance.seeds, images_factor=factor).tail(aim) < alpha:
+        if aim.is_reached(variance.projected(seeds=variance.seeds, images_factor=factor)):
             return int(float(f"{images * factor:.1e}"))
         factor *= 1.1
     return None

@@ -15,7 +15,7 @@ def say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
     needed = [pair.images_needed for pair in pairs if pair.images_needed is not None]
     if not needed or len(needed) < len(pairs):
         return []
-    return [f"If the differences are as found, about {max(needed):,} test images would settle it."]
+    return [f"If the differences are as found, about {max(needed):,} test images would settle it with 80 % power."]
 
 
 def list_pairs(pairs: Sequence[PairComparison], chosen: str) -> str:
@@ -77,4 +77,4 @@ def _say_what_would_settle(pair: PairComparison) -> str:
         ways.append(f"{pair.seeds_needed} seeds")
     if not ways:
         return "No affordable number of test images or seeds alone would settle it, if the difference is as found."
-    return f"If the difference is as found, {' or '.join(ways)} would settle it."
+    return f"If the difference is as found, {' or '.join(ways)} would settle it with 80 % power."

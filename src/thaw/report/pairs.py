@@ -43,10 +43,10 @@ class PairComparison(Summary):
     """The smallest expected difference that would be found with 80 % power."""
 
     seeds_needed: int | None
-    """So many seeds would settle an inconclusive pair; None: it is settled, or no number would."""
+    """So many seeds would settle an inconclusive pair with 80 % power; None: it is settled, or no number does."""
 
     images_needed: int | None
-    """So many test images would settle an inconclusive pair; None: it is settled, or no number would."""
+    """So many test images would settle an inconclusive pair with 80 % power; None: it is settled, or no number does."""
 
     images_differing: int
     """Images that the two do not get correct with equally many seeds."""

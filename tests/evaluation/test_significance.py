@@ -215,6 +215,18 @@ def test_what_is_said_to_make_a_pair_equivalent_does_so() -> None:
     assert np.mean(settled) >= 0.65
 
 
+@pytest.mark.parametrize("copies", [1, 5])
+def test_fewer_than_20_units_settle_nothing_and_only_more_of_them_would(copies: int) -> None:
+    correct = {"a": np.ones((3, 12), bool), "b": np.tile(np.arange(12) < 3, (3, 1))}
+    pair = only_pair(
+        {name: np.repeat(array, copies, axis=1) for name, array in correct.items()},
+        groups=np.repeat(np.arange(12), copies),
+    )
+    assert pair.p_value < 0.05
+    assert (pair.outcome, pair.units, pair.seeds_needed) == ("inconclusive", 12, None)
+    assert pair.images_needed == 20 * copies
+
+
 def test_a_single_recipe_has_an_interval_and_no_pair() -> None:
     comparison = compare({"a": drawn(5)["r0"]})
     assert comparison.pairs == ()

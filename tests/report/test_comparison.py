@@ -152,6 +152,7 @@ def make_pair(a: str, b: str, difference: float, outcome: str) -> PairComparison
         "difference_ci95": (difference - 0.01, difference + 0.01),
         "p_value": 0.5,
         "outcome": outcome,
+        "different_images": 80,
         "detectable": 0.02,
         "seeds_needed": None,
         "images_needed": None,

@@ -18,7 +18,9 @@ from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
 from thaw.params import Phase, PhaseChoices, SolvedPhase
 from thaw.report.build import ComparisonFile
 from thaw.report.comparison import Comparison
+from thaw.report.results import read_results
 from thaw.report.summarise import recommend_variant
+from thaw.report.tables import build_tables
 from thaw.report.verdict import ESTIMAND, say_diagnosis, write_verdict
 from thaw.training.notes import describe_phases
 from thaw.utils.words import MINUS, enumerate_words, points
@@ -122,6 +124,23 @@ def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
     (pair,) = [sentence for sentence in verdict if sentence.startswith("fine_tuned is 16.2 points above frozen ")]
     assert pair.endswith(": inconclusive, for want of seeds.")
     assert not any("trained anew with another seed" in sentence.lower() for sentence in verdict)
+
+
+def test_fewer_than_20_different_test_images_allow_no_statement(tmp_path: Path) -> None:
+    params = make_params()
+    few = {"frozen": [list(range(10))] * 3, "fine_tuned": [[]] * 3, "two_stage": [[]] * 3}
+    make_project(tmp_path, params, mistakes=few, per_class=12)
+    comparison = summarise(tmp_path, params)
+    assert {pair.different_images for pair in comparison.pairs} == {11}, "of 12, two are copies"
+    verdict = comparison.verdict
+    assert "whether another variant is better is not known yet" in verdict[1]
+    assert verdict[2].startswith("With 11 test images nothing can be said about recipes: ")
+    assert "At least 20 are needed, copies counted as one." in verdict[2]
+    assert "With 12 test images and 3 seeds, no difference, however large, is found with 80 % power." in verdict
+    (pair,) = [sentence for sentence in verdict if sentence.startswith("fine_tuned is 83.3 points above frozen ")]
+    assert pair.endswith("inconclusive, for want of test images.")
+    table = build_tables(read_results(tmp_path, params), comparison)["pairs"]
+    assert {row[table.columns.index("found with 80 % power")] for row in table.rows} == {"none"}
 
 
 def test_what_beats_the_cheapest_is_worth_its_cost(tmp_path: Path) -> None:

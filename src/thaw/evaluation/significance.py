@@ -42,7 +42,7 @@ MIN_SEEDS = 3
 """With fewer, how far seeds differ is not known well enough: the error rate is not kept, so nothing is said."""
 
 MIN_UNITS = 20
-"""With fewer units, the variance between them is not known well enough."""
+"""With fewer units, the variance between them is not known well enough: every pair is inconclusive."""
 
 POWER = 0.8
 """With which `RecipePair.detectable` is found, and a pair is settled by what it is said to need."""
@@ -93,6 +93,9 @@ class RecipePair:
 
     outcome: Outcome
     """equivalent: the interval lies within the margin. better: else, it leaves out 0. Else inconclusive."""
+
+    units: int
+    """Images that both were tested on, copies counted as one. Below MIN_UNITS the outcome is inconclusive."""
 
     detectable: float
     """The smallest expected difference that would be found with a probability of 80 %."""
@@ -341,6 +344,7 @@ def _describe_pair(
         interval=(max(-1.0, difference - half), min(1.0, difference + half)),
         p_value=1 - (1 - p_value) ** pairs,
         outcome=outcome,
+        units=variance.units,
         detectable=half + NormalDist().inv_cdf(POWER) * float(np.sqrt(variance.total)),
         seeds_needed=None if settled else _seeds_needed(variance, aim),
         images_needed=None if settled else _images_needed(variance, aim, images=images),
@@ -361,6 +365,8 @@ class _Aim:
 
     def is_reached(self, variance: _Variance) -> bool:
         """Whether the pair is found better, or equivalent, with a probability of POWER."""
+        if variance.units < MIN_UNITS:
+            return False
         # An interval about a difference near 0 may leave the margin at either end: each gets half of what may fail.
         better, equivalent = NormalDist().inv_cdf(POWER), NormalDist().inv_cdf((1 + POWER) / 2)
         sd = float(np.sqrt(variance.total))
@@ -378,7 +384,7 @@ def _seeds_needed(variance: _Variance, aim: _Aim) -> int | None:
 
 def _images_needed(variance: _Variance, aim: _Aim, *, images: int) -> int | None:
     """The number of test images, to two digits, that reaches the aim."""
-    factor = 1.1
+    factor = max(1.1, MIN_UNITS / variance.units)
     while factor < MOST_IMAGES_FACTOR:
         if aim.is_reached(variance.projected(seeds=variance.seeds, images_factor=factor)):
             return int(float(f"{images * factor:.1e}"))

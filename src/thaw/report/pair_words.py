@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 
+from thaw.evaluation.significance import MIN_UNITS
 from thaw.report.comparison import Comparison
 from thaw.report.pairs import PairComparison
 from thaw.utils.words import enumerate_words, points
 
 LISTED = 3
 """Of more variants than this, a sentence names only some; the tables have all."""
+
+
+def has_too_few_images(pair: PairComparison) -> bool:
+    """Whether the pair is inconclusive whatever was found, since it was tested on so few images."""
+    return pair.different_images < MIN_UNITS
 
 
 def say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
@@ -61,6 +67,8 @@ def say_pair(pair: PairComparison, comparison: Comparison) -> str:
         return f"{text}equivalent within {margin} points; take the cheaper one."
     if not comparison.speaks_of_recipes:
         return f"{text}inconclusive, for want of seeds."
+    if has_too_few_images(pair):
+        return f"{text}inconclusive, for want of test images."
     return f"{text}inconclusive. {_say_what_would_settle(pair)}"
 
 

@@ -37,7 +37,11 @@ class PairComparison(Summary):
     """Of no expected difference, adjusted for the number of pairs: below 0.05 just where the interval leaves out 0."""
 
     outcome: Outcome
-    """better: the interval leaves out 0. equivalent: it lies within the margin. Else inconclusive."""
+    """equivalent: the interval lies within the margin. better: else, it leaves out 0. Else inconclusive, as with fewer
+    than 3 seeds or 20 different images."""
+
+    different_images: int
+    """Images that both were tested on, copies counted as one."""
 
     detectable: float
     """The smallest expected difference that would be found with 80 % power."""
@@ -88,6 +92,7 @@ def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versi
         difference_ci95=pair.interval,
         p_value=pair.p_value,
         outcome=pair.outcome,
+        different_images=pair.units,
         detectable=pair.detectable,
         seeds_needed=pair.seeds_needed,
         images_needed=None if pair.images_needed is None else pair.images_needed // versions,

@@ -14,7 +14,7 @@ from thaw.params import SolvedPhase
 from thaw.report.comparison import Comparison
 from thaw.report.confusion import Counts, count_confusion, measure_recall, rank_confused
 from thaw.report.external import ExternalSummary
-from thaw.report.pair_words import format_p
+from thaw.report.pair_words import format_p, has_too_few_images
 from thaw.report.pairs import PairComparison
 from thaw.report.results import Results
 from thaw.training.notes import describe_phases
@@ -271,7 +271,9 @@ def _tabulate_pairs(pairs: Sequence[PairComparison]) -> Table:
                 "95 % interval": _interval(row.difference_ci95),
                 "p": format_p(row.p_value),
                 "outcome": row.outcome,
-                "found with 80 % power": points(row.detectable),
+                "found with 80 % power": "none"
+                if row.detectable > 1 or has_too_few_images(row)
+                else points(row.detectable),
                 "images that differ": f"{row.images_differing:,}",
                 "seeds ahead": f"{row.seeds_with_a_ahead} : {row.seeds_with_b_ahead}",
             }

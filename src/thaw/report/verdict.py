@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from thaw.evaluation.significance import MIN_SEEDS, Outcome
+from thaw.evaluation.significance import MIN_SEEDS, MIN_UNITS, Outcome
 from thaw.report.comparison import BUSY_RATIO, Comparison
 from thaw.report.external import ExternalSummary
-from thaw.report.pair_words import LISTED, list_pairs, say_difference, say_images_needed, say_pair
+from thaw.report.pair_words import LISTED, has_too_few_images, list_pairs, say_difference, say_images_needed, say_pair
 from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
@@ -110,6 +110,8 @@ def _say_certainty(comparison: Comparison) -> str:
     """The pairs that the recommended variant is in, by outcome, in one sentence."""
     if not comparison.speaks_of_recipes:
         return _say_too_few_seeds(comparison)
+    if any(map(has_too_few_images, comparison.pairs)):
+        return _say_too_few_images(comparison.pairs[0].different_images)
     chosen, margin = comparison.recommended.variant, points(comparison.margin)
     pairs = sorted(
         (pair for pair in comparison.pairs if chosen in (pair.a, pair.b)), key=lambda pair: -abs(pair.difference)
@@ -144,7 +146,7 @@ def _say_corrupted(comparison: Comparison) -> list[str]:
 def _explain_recommendation(comparison: Comparison) -> str:
     advice = comparison.recommended
     if advice.reason == "cheapest":
-        if not comparison.speaks_of_recipes:
+        if not comparison.speaks_of_recipes or any(map(has_too_few_images, comparison.pairs)):
             return "it is the cheapest, and whether another variant is better is not known yet"
         return "it is the cheapest, and no other variant is shown to be better"
     if advice.reason == "better":
@@ -197,6 +199,14 @@ def _say_too_few_seeds(comparison: Comparison) -> str:
     )
 
 
+def _say_too_few_images(found: int) -> str:
+    """How many there are, copies counted as one."""
+    return (
+        f"With {count(found, 'test image')} nothing can be said about recipes: how far images differ is not known well "
+        f"enough. At least {MIN_UNITS} are needed, copies counted as one. Until then, every pair is inconclusive."
+    )
+
+
 def _say_external(external: ExternalSummary, comparison: Comparison) -> str:
     """Whether another archive says the same, how accurate the recommended variant is there, and what is left out."""
     advice = comparison.recommended.variant
@@ -224,6 +234,8 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
         return f"{start}nothing is compared: "
     if not comparison.speaks_of_recipes:
         return f"{start}there are too few seeds to compare recipes, too: "
+    if any(map(has_too_few_images, external.pairs)):
+        return f"{start}there are too few images to compare recipes: at least {MIN_UNITS} different ones are needed. "
     pairs = [pair for pair in external.pairs if advice.variant in (pair.a, pair.b)]
     better = [pair for pair in pairs if pair.outcome == "better" and pair.loser == advice.variant]
     if better:
@@ -257,7 +269,7 @@ def _say_precision(comparison: Comparison) -> str:
         return f"The test split has {images}: the 95 % interval of the accuracy is {points(high - low)} points wide."
     whose = "" if comparison.speaks_of_recipes else " between these very models"
     images, seeds = count(comparison.dataset.splits["test"], "test image"), count(len(comparison.seeds), "seed")
-    if min(pair.detectable for pair in comparison.pairs) > 1:
+    if min(pair.detectable for pair in comparison.pairs) > 1 or any(map(has_too_few_images, comparison.pairs)):
         return f"With {images} and {seeds}, no difference{whose}, however large, is found with 80 % power."
     sizes = [points(min(pair.detectable, 1.0)) for pair in sorted(comparison.pairs, key=lambda pair: pair.detectable)]
     spread = "" if sizes[0] == sizes[-1] else f" to {sizes[-1]} points, depending on the pair"

@@ -42,7 +42,7 @@ def alike(written: Path) -> ComparisonFile:
 
 def test_it_says_first_what_is_estimated_and_then_what_to_do(alike: ComparisonFile) -> None:
     assert alike.verdict[0] == ESTIMAND
-    assert "a model trained anew by this recipe, on new images from the same source" in ESTIMAND
+    assert "trained anew by this recipe on these training images, and tested on new images from the same" in ESTIMAND
     assert alike.verdict[1] == ("Recommended: frozen; it is the cheapest, and no other variant is shown to be better.")
     assert (
         "fine_tuned needs 6.2 times and two_stage 5.7 times the floating-point operations of frozen (160 GFLOP a run, "
@@ -118,6 +118,7 @@ def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
         mistakes={"frozen": [list(range(14))], "fine_tuned": [[0]], "two_stage": [[0, 1]]},
     )
     verdict = summarise(tmp_path, params).verdict
+    assert verdict[0] == "What is estimated is the accuracy of these very models on new images from the same source."
     assert "whether another variant is better is not known yet" in verdict[1]
     assert "With 1 seed nothing can be said about models trained anew" in verdict[2]
     assert "Add at least 2 seeds to `seeds` in params.yaml" in verdict[2]

@@ -1,9 +1,9 @@
 """How sure one can be of a difference between recipes: intervals and tests that count images and seeds as random.
 
-What is estimated is the accuracy of a model that is trained anew by a recipe, on new images from the same source. So
-two things are drawn: the test images, of which copies count as one unit, and all that a training draws, a seed. Their
-effects are crossed: all seeds meet the same images (Searle, Casella and McCulloch, Variance Components, 1992, chapter
-4). Of U units and S seeds, the variance of a mean over both is
+What is estimated is the accuracy of a model that is trained anew by a recipe on the same training images, and tested on
+new ones from the same source. So two things are drawn: the test images, of which copies count as one unit, and all that
+a training draws, a seed. Their effects are crossed: all seeds meet the same images (Searle, Casella and McCulloch,
+Variance Components, 1992, chapter 4). Of U units and S seeds, the variance of a mean over both is
 
     image / U  +  seed / S  +  interaction / (U S)
 

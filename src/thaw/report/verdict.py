@@ -11,9 +11,12 @@ from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
 ESTIMAND = (
-    "What is estimated is the accuracy of a model trained anew by this recipe, on new images from the same source."
+    "What is estimated is the accuracy of a model trained anew by this recipe on these training images, and tested on "
+    "new images from the same source."
 )
-"""The first sentence of every report."""
+"""The first sentence of a report that speaks of recipes."""
+ESTIMAND_OF_MODELS = "What is estimated is the accuracy of these very models on new images from the same source."
+"""The first sentence of one with too few seeds for that."""
 
 MAJORITY_SHARE = 0.6
 """From so large a share of the most frequent class on, a useless model looks good by its accuracy."""
@@ -65,7 +68,7 @@ class Verdict:
 def write_verdict(comparison: Comparison) -> Verdict:
     """What the numbers say."""
     return Verdict(
-        estimand=ESTIMAND,
+        estimand=ESTIMAND if comparison.speaks_of_recipes else ESTIMAND_OF_MODELS,
         decision=_say_recommendation(comparison),
         certainty=_say_certainty(comparison),
         precision=_say_precision(comparison),

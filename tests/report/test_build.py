@@ -48,6 +48,7 @@ def test_the_summary_holds_few_numbers_of_the_comparison(written: Path) -> None:
             "test_accuracy": row["accuracy_mean"],
             "ci95_low": low,
             "ci95_high": high,
+            "val_accuracy": pytest.approx(0.9),
             "tflop": row["cost"]["flops"] / 1e12,
         }
 

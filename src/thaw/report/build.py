@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 
 from thaw import paths
 from thaw.params import Params
@@ -90,7 +91,10 @@ def write_report(root: Path, *, params: Params, run_ids: Mapping[str, str | None
 
 
 def summarise(comparison: Comparison) -> dict[str, object]:
-    """The few numbers that `dvc metrics` and `dvc exp show` show in columns: who wins, accuracy and cost by variant."""
+    """The few numbers that `dvc metrics` and `dvc exp show` show in columns: who wins, accuracy and cost by variant.
+
+    Val accuracy is there for those who change recipes by what they see: the test split is not to choose by.
+    """
     return {
         "recommended": comparison.recommended.variant,
         **{
@@ -98,6 +102,7 @@ def summarise(comparison: Comparison) -> dict[str, object]:
                 "test_accuracy": row.accuracy_mean,
                 "ci95_low": row.accuracy_ci95[0],
                 "ci95_high": row.accuracy_ci95[1],
+                "val_accuracy": mean(run.val.accuracy for run in comparison.runs if run.variant == row.variant),
                 "tflop": row.cost.flops / 1e12,
             }
             for row in comparison.variants

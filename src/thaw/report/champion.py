@@ -1,4 +1,7 @@
-"""The model to use: of the recipe that the report recommends, the seed that does best on val."""
+"""The model to use: of the recipe that the report recommends, the seed that does best on val.
+
+With `split.val: per_seed` each seed has other val images: that names one seed, and is no sign that it is a better one.
+"""
 
 from pathlib import Path
 

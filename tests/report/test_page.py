@@ -93,7 +93,7 @@ def test_both_pages_hold_the_tables_and_the_verdict(written: Path) -> None:
         "two_stage: 254 of 296 backbone tensors moved",
         "two_stage: head (solved), then all at 0.0001 (its head at 0.01) for 3 epochs at most",
         "all of them: batch_size 32, grad_accum_steps 1, optimizer adamw (weight_decay 0.01)",
-        "Seconds were measured on cpu with 2 threads",
+        "Seconds were measured on cpu with 2 threads, features on up to all cores.",
     ):
         assert line in markdown
         assert line in html

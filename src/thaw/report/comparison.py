@@ -189,7 +189,7 @@ class VariantCost(Summary):
     """The most of all seeds, in MiB."""
 
     measured_on: str
-    """Device and threads that the seconds were measured on."""
+    """Device and threads that its trainings were measured on."""
 
 
 class VariantSummary(Summary):
@@ -336,8 +336,8 @@ class DiagnosisSummary(Summary):
     """So many of them have another label by confident learning; data/diagnosis/label_issues.csv names them."""
 
     out_of_fold_accuracy: float
-    """Of the heads that say so, on images that they did not see, as a fraction of 1: a weak head contradicts right
-    labels."""
+    """Of the heads that say so, on images that they were not fitted to, though their penalty was chosen on them, as a
+    fraction of 1: a weak head contradicts right labels."""
 
 
 class Comparison(Summary):
@@ -382,3 +382,10 @@ class Comparison(Summary):
 
     corrupted: CorruptedSummary | None = Field(default=None, exclude_if=lambda summary: summary is None)
     """The test split under corruptions; not there if `evaluate.corruptions` names none."""
+
+    @property
+    def measured_on(self) -> str:
+        """What all seconds are of: `embed` computes several batches at once, a training one on so many threads."""
+        trained = " and ".join(sorted({row.cost.measured_on for row in self.variants}))
+        side_by_side = self.embed.device == "cpu" and any(row.cost.embed_seconds for row in self.variants)
+        return f"{trained}{', features on up to all cores' * side_by_side}"

@@ -39,8 +39,6 @@ class Page:
     comparison: Comparison
     verdict: Verdict
     tables: Mapping[str, Table]
-    machines: str
-    """What the seconds were measured on."""
     margin: str
     """Within so many points, variants are equivalent."""
     cheapest_to_dearest: str
@@ -98,7 +96,6 @@ def build_page(
         comparison=comparison,
         verdict=verdict,
         tables=build_tables(results, comparison),
-        machines=" and ".join(sorted({row.cost.measured_on for row in comparison.variants})),
         margin=points(comparison.margin),
         cheapest_to_dearest=_describe_costs(comparison),
         outcomes=_count_outcomes(comparison),

@@ -177,20 +177,19 @@ def _times(ratio: float) -> str:
 
 def _say_seconds(comparison: Comparison) -> str:
     """A sentence of its own, since it alone differs between runs of the same code."""
-    machines = sorted({row.cost.measured_on for row in comparison.variants})
     ranked = sorted(comparison.variants, key=lambda row: row.cost.one_run_seconds)
     if len(ranked) > LISTED + 1:
         low, high = ranked[0], ranked[-1]
         return (
             f"By the clock, one run took from {low.cost.one_run_seconds:,.0f} s ({low.variant}) to "
-            f"{high.cost.one_run_seconds:,.0f} s ({high.variant}), on {enumerate_words(machines)}."
+            f"{high.cost.one_run_seconds:,.0f} s ({high.variant}), on {comparison.measured_on}."
         )
     first, *others = comparison.variants
     parts = [
         f"{first.variant} took {first.cost.one_run_seconds:,.0f} s",
         *(f"{row.variant} {row.cost.one_run_seconds:,.0f} s" for row in others),
     ]
-    return f"By the clock, one run of {enumerate_words(parts)} ({enumerate_words(machines)})."
+    return f"By the clock, one run of {enumerate_words(parts)} ({comparison.measured_on})."
 
 
 def _say_too_few_seeds(comparison: Comparison) -> str:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from report import report_fixtures
-from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_curve, make_params, make_project, summarise
+from report.report_fixtures import (
+    ALIKE,
+    ONLY_FROZEN,
+    VARIANTS,
+    Training,
+    make_curve,
+    make_params,
+    make_project,
+    summarise,
+)
 from thaw import paths
 from thaw.diagnosis.label_issues_csv import read_label_issues, write_label_issues
 from thaw.diagnosis.learning_curve_csv import CurvePoint, write_learning_curve
@@ -246,6 +255,17 @@ def test_what_happened_in_training_is_said(tmp_path: Path) -> None:
         "earlier phases; with seed 0 two_stage is frozen.",
         "two_stage: the penalty of the solved head, chosen on val, is 0.1.",
     ]
+
+
+def test_unequal_numbers_of_candidates_are_noted(alike: ComparisonFile, tmp_path: Path) -> None:
+    assert "unequal" not in " ".join(alike.verdict), "a solved head has its path, and one candidate"
+    tuned = [{"train": "all", "epochs": 4, "lr": [0.0001, 0.001, 0.01]}]
+    params = make_params(variants={**VARIANTS, "fine_tuned": tuned})
+    make_project(tmp_path, params, mistakes=ALIKE)
+    assert (
+        "Val chose from unequal numbers of candidates, 3 of fine_tuned and 1 of two_stage: with more of them a variant "
+        "has better chances; give all the same number."
+    ) in summarise(tmp_path, params).verdict
 
 
 def test_variants_that_are_one_model_with_every_seed_are_not_compared(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from thaw.evaluation.significance import MIN_SEEDS, MIN_UNITS, Outcome
+from thaw.params import Phase
 from thaw.report.comparison import BUSY_RATIO, Comparison
 from thaw.report.external import ExternalSummary
 from thaw.report.pair_words import LISTED, has_too_few_images, list_pairs, say_difference, say_images_needed, say_pair
@@ -79,7 +80,10 @@ def write_verdict(comparison: Comparison) -> Verdict:
         accuracy=(_say_baseline(comparison), *_say_imbalance(comparison), *_say_seeds(comparison)),
         seconds=(_say_seconds(comparison), *_say_busy(comparison)),
         diagnosis=tuple(say_diagnosis(comparison)),
-        notes=tuple(note for row in comparison.variants for note in row.training_notes),
+        notes=(
+            *(note for row in comparison.variants for note in row.training_notes),
+            *_say_unequal_candidates(comparison),
+        ),
     )
 
 
@@ -340,6 +344,22 @@ def _say_busy(comparison: Comparison) -> list[str]:
         "seconds are unreliable. The recommendation does not go by them."
         for row in comparison.variants
         if row.cost.seconds_unreliable
+    ]
+
+
+def _say_unequal_candidates(comparison: Comparison) -> list[str]:
+    """A warning where val could choose from more in one variant; not of solved heads alone, which have their path."""
+    candidates = {
+        row.variant: len(row.candidates)
+        for row in comparison.variants
+        if any(isinstance(phase, Phase) for phase in row.candidates[0].phases)
+    }
+    if len(set(candidates.values())) < 2:
+        return []
+    numbers = enumerate_words([f"{number:,} of {variant}" for variant, number in candidates.items()])
+    return [
+        f"Val chose from unequal numbers of candidates, {numbers}: with more of them a variant has better chances; "
+        "give all the same number."
     ]
 
 

@@ -60,7 +60,8 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="ARCHIVE",
-        help="a folder or an archive; the names of its classes may differ from training's in case",
+        help="a folder or an archive; copies of training images in it count, too; the names of its classes may "
+        "differ from training's in case",
     )
     evaluate.add_argument(
         "--classes",
@@ -168,7 +169,6 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from thaw.evaluation.archive import evaluate_on_archive
-    from thaw.evaluation.significance import wilson_interval
     from thaw.params import load_params
 
     params = load_params()
@@ -182,7 +182,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         batch_size=params.embed.batch_size,
     )
     for score in scores:
-        low, high = wilson_interval(score.correct, score.images)
+        low, high = score.interval
         print(
             f"{score.model}: {score.correct:,} of {score.images:,} images correct, "
             f"{score.correct / score.images:.1%} (95 % interval {100 * low:.1f} to {100 * high:.1f})",

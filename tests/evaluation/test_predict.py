@@ -348,15 +348,16 @@ def test_corrupted_images_are_predicted_as_by_hand_and_are_the_same_for_all_mode
     assert len(set(seen[FROZEN])) == 40
 
 
-def make_archive(path: Path, labels: dict[str, tuple[int, int, int]]) -> Path:
-    """Ten images of each label, all of its colour."""
+def make_archive(path: Path, labels: dict[str, tuple[int, int, int]], *, copies: int = 1) -> Path:
+    """Ten images of each label, all of its colour, each so many times."""
     with zipfile.ZipFile(path, "w") as archive:
         for label, colour in labels.items():
             for number in range(10):
                 buffer = io.BytesIO()
                 noise = np.random.default_rng([number, *colour]).integers(0, 60, (40, 50, 3))
                 Image.fromarray((noise + colour).astype(np.uint8)).save(buffer, "PNG")
-                archive.writestr(f"{label}/{number}.png", buffer.getvalue())
+                for copy in range(copies):
+                    archive.writestr(f"{label}/{number}{'-copy' * copy}.png", buffer.getvalue())
     return path
 
 
@@ -388,6 +389,15 @@ def test_external_data_is_counted_as_predict_says(tmp_path: Path, default_params
         said = predict(score.model, files)
         correct = [path.parent.name == max(p, key=lambda name: p[name]) for path, p in zip(files, said, strict=True)]
         assert (score.images, score.correct) == (20, sum(correct))
+
+
+@pytest.mark.usefixtures("project")
+def test_copies_in_external_data_make_no_interval_narrower(tmp_path: Path, default_params: Params) -> None:
+    labels = {"Cat": (150, 0, 0), "Dog": (0, 150, 0)}
+    (once,) = external([FROZEN.model], make_archive(tmp_path / "once.zip", labels), default_params)
+    (thrice,) = external([FROZEN.model], make_archive(tmp_path / "thrice.zip", labels, copies=3), default_params)
+    assert (thrice.images, thrice.correct) == (3 * once.images, 3 * once.correct)
+    assert thrice.interval == pytest.approx(once.interval)
 
 
 @pytest.mark.usefixtures("project")

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thaw.data.clean import clean_images
 from thaw.data.external import match_classes
 from thaw.data.image_zip import ImageZip
 from thaw.errors import DataError
 from thaw.evaluation.external import predict_rows, read_kept
-from thaw.evaluation.predictions_csv import Probabilities
+from thaw.evaluation.significance import compare_recipes
 from thaw.ingest.archive_reader import check_archive
 from thaw.ingest.unpack import unpack_archive
 from thaw.network.classifier import load_model
@@ -28,9 +27,12 @@ class ArchiveScore:
     model: Path
 
     images: int
-    """Sound ones, in class folders; copies of one image count as one each."""
+    """Sound ones, in class folders; of copies, each."""
 
     correct: int
+
+    interval: tuple[float, float]
+    """95 % interval of the accuracy on new images from the same source, for which copies of an image count as one."""
 
 
 def evaluate_on_archive(
@@ -45,8 +47,8 @@ def evaluate_on_archive(
 ) -> Iterator[ArchiveScore]:
     """Evaluate models, from this project or others, on another archive, one after the other.
 
-    For images that differ from the training images in kind: another camera, another taste. What the archive shares with
-    the training images is not looked for, since a model does not say what these were.
+    For images that differ from the training images in kind: another camera, another taste. Copies of training images
+    are counted as any other, since a model does not say what it was trained on.
 
     Raises:
         DataError: a model or the archive is missing or broken, the archive has a class that a model does not know, or
@@ -64,6 +66,7 @@ def evaluate_on_archive(
             dropped=scratch / "dropped.zip",
         )
         rows = read_kept(scratch / "manifest.csv")
+        groups = np.unique([row.duplicate_group or row.path for row in rows], return_inverse=True)[1]  # (N,)
         found = {row.label for row in rows}
         with ImageZip(scratch / "images.zip") as images:
             for model in models:
@@ -74,7 +77,14 @@ def evaluate_on_archive(
                 probabilities = predict_rows(
                     saved, images, rows, batch_size=batch_size, compute=compute, label=str(model)
                 )
-                yield ArchiveScore(model=model, images=len(rows), correct=_count_correct(probabilities, labels))
+                correct = probabilities.argmax(axis=1) == labels  # (N,)
+                compared = compare_recipes({"": correct[None]}, groups=groups, margin=0.0)
+                yield ArchiveScore(
+                    model=model,
+                    images=len(rows),
+                    correct=int(correct.sum()),
+                    interval=compared.variants[""].interval,
+                )
 
 
 def _agree_on_storage(models: Sequence[Path]) -> StorageParams:
@@ -87,7 +97,3 @@ def _agree_on_storage(models: Sequence[Path]) -> StorageParams:
                 f"{storage.side_px}) or clean.max_pixels: evaluate them one by one"
             )
     return storages[0]
-
-
-def _count_correct(probabilities: Probabilities, labels: NDArray[np.int64]) -> int:
-    return int(np.sum(probabilities.argmax(axis=1) == labels))

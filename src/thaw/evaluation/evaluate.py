@@ -1,4 +1,4 @@
-"""A trained model -> predictions on the test split and their metrics; the only stage that opens `test`."""
+"""A trained model -> predictions on the test split and their metrics: it and `evaluate_corrupted` alone open `test`."""
 
 import copy
 

@@ -24,8 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\N{FULLWIDTH EQUALS SIGN}", "\N{FUL
 _MAX_PATH_COLUMNS = 72
 """Of a terminal; a longer path moves its own line alone."""
 
-Probabilities = NDArray[np.float64]
-Line = Callable[[Path, Probabilities], str]
+Line = Callable[[Path, NDArray[np.float64]], str]
 """A path and the probability of each class, shape `(C,)` -> a line, with its end."""
 
 

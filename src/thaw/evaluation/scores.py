@@ -1,7 +1,6 @@
-"""Probabilities and labels -> numbers with their uncertainty; pure functions on NumPy arrays.
+"""Probabilities and labels -> scores of one model; pure functions on NumPy arrays.
 
-Shapes: N images, C classes, S seeds. Labels are class indices. Nothing here draws random numbers: the intervals have
-closed forms, and the permutation test is exact.
+Shapes: N images, C classes. Labels are class indices. Nothing here draws random numbers.
 """
 
 from dataclasses import dataclass

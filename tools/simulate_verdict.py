@@ -1,12 +1,15 @@
 """How often the verdict is wrong: simulate equal and unequal recipes, and ask the project's own functions.
 
-    python tools/simulate_verdict.py --draws 500 [--json FILE]
+    python tools/simulate_verdict.py --draws 500 [--images 20 50] [--seeds 3 5] [--json FILE]
 
 Three recipes whose expected accuracy is 94 % are tested on n images with S seeds; an image that one model gets wrong is
 likely to be got wrong by the others, as on real photos. Prints one row a cell: how often some pair is called better
-(false_alarm), how often all intervals of the differences hold together (coverage), how often a recipe's own interval
-does, of that recipe for which it does least (accuracy_coverage), and how often a true difference of `gap_points` is
-found (power), where the third recipe is so much better.
+(false_alarm), how often all intervals of the differences hold together (coverage), and how often a recipe's own
+interval does, of that recipe for which it does least (accuracy_coverage).
+
+Then the first two are worse by `gap_points`, which is the margin, too: how often that is found (power), how often it is
+called equivalent (false_equivalent), how often some pair is called better that is not (partial_alarm), and how often
+all intervals hold the true differences (partial_coverage).
 
 The model is a probit: image i is got right by the model of recipe r and seed s where a threshold, moved by the seed, is
 above the sum of three normal draws, of the image, of recipe and image, and of all three. Their variances are such that
@@ -15,8 +18,8 @@ of the images that a model gets wrong, the model of another seed gets 69 % wrong
 """
 
 import argparse
+import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -29,13 +32,13 @@ from thaw.evaluation.significance import MIN_SEEDS, compare_recipes
 ACCURACY = 0.94
 SHARES = (0.75, 0.17, 0.08)
 """Of the variance: image, recipe x image, and what each model has of its own."""
-IMAGES = (129, 613, 5000)
-SEEDS = (2, 3, 5, 10)
+IMAGES = (20, 50, 129, 613, 5000)
+SEEDS = (3, 5, 10)
 SEED_SDS_POINTS = (
     (0.0, 0.0, 0.0), (0.25, 0.25, 0.25), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), (0.0, 0.5, 1.0), (0.0, 0.0, 1.0)
 )  # fmt: skip
-GAP_POINTS = {129: 8.0, 613: 3.5, 5000: 1.2}
-"""A difference that is found about as often as not."""
+GAP_POINTS = {20: 35.0, 50: 18.0, 129: 8.0, 613: 3.5, 5000: 1.2}
+"""Differences that are found in some draws and not in others."""
 MARGIN = 0.01
 
 
@@ -50,42 +53,46 @@ class Row:
     equivalent: float
     coverage: float
     accuracy_coverage: float
-    power: float
     gap_points: float
+    power: float
+    false_equivalent: float
+    partial_alarm: float
+    partial_coverage: float
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="How often the verdict is wrong.")
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--images", type=int, nargs="+", choices=IMAGES, default=IMAGES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    print("    n  seeds  seed SD, points   false alarm  coverage  accuracy's  equivalent  power (gap)")
+    print("                                all equal                                     two worse by the gap")
+    print(
+        "    n  seeds  seed SD, points   false alarm  coverage  accuracy's  equivalent    gap   power  equivalent"
+        "  false alarm  coverage"
+    )
     rows = []
-    for row in simulate_all(arguments.draws):
+    for n, seeds, points in itertools.product(arguments.images, arguments.seeds, SEED_SDS_POINTS):
+        row = simulate(arguments.draws, n=n, seeds=seeds, seed_sd_points=points)
         rows.append(asdict(row))
         sds = "/".join(f"{sd:g}" for sd in row.seed_sd_points)
         print(
             f"{row.n:5}  {row.seeds:5}  {sds:16}  {row.false_alarm:11.1%}  {row.coverage:8.1%}  "
-            f"{row.accuracy_coverage:10.1%}  {row.equivalent:10.1%}  {row.power:.1%} ({row.gap_points:g})",
+            f"{row.accuracy_coverage:10.1%}  {row.equivalent:10.1%}  {row.gap_points:5g}  {row.power:6.1%}  "
+            f"{row.false_equivalent:10.1%}  {row.partial_alarm:11.1%}  {row.partial_coverage:8.1%}",
             flush=True,
         )
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def simulate_all(draws: int) -> Iterator[Row]:
-    """Every cell of the table."""
-    for n in IMAGES:
-        for seeds in SEEDS:
-            for sds in SEED_SDS_POINTS:
-                yield simulate(draws, n=n, seeds=seeds, seed_sd_points=sds)
-
-
 def simulate(draws: int, *, n: int, seeds: int, seed_sd_points: tuple[float, ...]) -> Row:
     """One cell; the same draws every time."""
     rng = np.random.default_rng([n, seeds, *(round(100 * sd) for sd in seed_sd_points)])
     alarms = covered = equivalent = found = 0.0
+    equivalent_at_margin = partial_alarms = partial_covered = 0
     own = np.zeros(3)
     groups = np.arange(n)
     gap = GAP_POINTS[n] / 100
@@ -99,8 +106,14 @@ def simulate(draws: int, *, n: int, seeds: int, seed_sd_points: tuple[float, ...
         intervals = [recipe.interval for recipe in comparison.variants.values()]
         own += [low <= ACCURACY <= high for low, high in intervals]
         better = draw_correct(rng, n=n, seeds=seeds, seed_sd_points=seed_sd_points, worse=(gap, gap, 0.0))
-        pairs = compare_recipes(better, groups=groups, margin=MARGIN).pairs
-        found += float(np.mean([pair.p_value < 0.05 for pair in pairs if pair.b == "r2"]))
+        alike, *apart = compare_recipes(better, groups=groups, margin=gap).pairs
+        found += float(np.mean([pair.p_value < 0.05 for pair in apart]))
+        equivalent_at_margin += any(pair.outcome == "equivalent" for pair in apart)
+        # By their intervals: what lies within the margin is called equivalent, even where it leaves out 0.
+        partial_alarms += alike.p_value < 0.05 or any(pair.interval[0] > 0 for pair in apart)
+        partial_covered += alike.interval[0] <= 0 <= alike.interval[1] and all(
+            pair.interval[0] <= -gap <= pair.interval[1] for pair in apart
+        )
     return Row(
         n=n,
         seeds=seeds,
@@ -109,8 +122,11 @@ def simulate(draws: int, *, n: int, seeds: int, seed_sd_points: tuple[float, ...
         equivalent=equivalent / draws,
         coverage=covered / draws,
         accuracy_coverage=float(own.min()) / draws,
-        power=found / draws if seeds >= MIN_SEEDS else 0.0,
         gap_points=GAP_POINTS[n],
+        power=found / draws if seeds >= MIN_SEEDS else 0.0,
+        false_equivalent=equivalent_at_margin / draws,
+        partial_alarm=partial_alarms / draws,
+        partial_coverage=partial_covered / draws,
     )
 
 

@@ -252,7 +252,13 @@ def test_wilson_interval_holds_the_share_and_is_symmetric(n: int, share: float) 
 
 @pytest.mark.parametrize(
     ("n", "seeds", "seed_sd_points"),
-    [(613, 3, (0.5, 0.5, 0.5)), (613, 5, (0.0, 0.5, 1.0)), (5000, 3, (0.5, 0.5, 0.5)), (129, 5, (0.0, 0.0, 0.0))],
+    [
+        (613, 3, (0.5, 0.5, 0.5)),
+        (613, 5, (0.0, 0.5, 1.0)),
+        (5000, 3, (0.5, 0.5, 0.5)),
+        (129, 5, (0.0, 0.0, 0.0)),
+        (20, 5, (0.0, 0.0, 0.0)),
+    ],
 )
 def test_error_rate_and_coverage_by_simulation(n: int, seeds: int, seed_sd_points: tuple[float, ...]) -> None:
     # Of 60 draws at 5 %, 8 alarms or more come with a probability of 1 %; the long form is tools/simulate_verdict.py.
@@ -260,6 +266,9 @@ def test_error_rate_and_coverage_by_simulation(n: int, seeds: int, seed_sd_point
     assert row.false_alarm <= 7 / 60
     assert row.coverage >= 53 / 60
     assert row.accuracy_coverage >= 0.9
+    assert row.false_equivalent <= 7 / 60
+    assert row.partial_alarm <= 7 / 60
+    assert row.partial_coverage >= 53 / 60
 
 
 def test_the_simulated_recipes_have_the_accuracy_and_the_spread_that_they_are_said_to_have() -> None:

@@ -106,7 +106,7 @@ def test_a_better_and_an_equivalent_pair(alike: ComparisonFile) -> None:
 
 
 def test_the_smallest_difference_that_is_found(alike: ComparisonFile) -> None:
-    (sentence,) = [sentence for sentence in alike.verdict if "80 % power" in sentence]
+    (sentence,) = [sentence for sentence in alike.verdict if "smallest difference" in sentence]
     low, high = (points(f([pair.detectable for pair in alike.pairs])) for f in (min, max))
     assert sentence == (
         f"With 80 test images and 3 seeds, the smallest difference that is found with 80 % power is {low} to {high} "

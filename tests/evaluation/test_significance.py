@@ -225,6 +225,31 @@ def test_fewer_than_20_units_settle_nothing_and_only_more_of_them_would(copies: 
     assert pair.p_value < 0.05
     assert (pair.outcome, pair.units, pair.seeds_needed) == ("inconclusive", 12, None)
     assert pair.images_needed == 20 * copies
+    assert pair.images_deciding is None
+
+
+@pytest.mark.parametrize("ahead", [4, 6, 7, 8])
+def test_so_many_images_answered_otherwise_change_the_outcome(ahead: int) -> None:
+    # Of 120 images `a` alone is right on `ahead`, with all seeds.
+    def pair_of(ahead: int) -> RecipePair:
+        right = np.arange(120) < 100
+        return only_pair({"a": np.tile(right, (3, 1)), "b": np.tile(right & (np.arange(120) >= ahead), (3, 1))})
+
+    pair = pair_of(ahead)
+    assert pair.images_deciding is not None
+    step = -1 if pair.outcome == "better" else 1
+    # One more or less, since the interval changes a little with each.
+    near, far = max(0, pair.images_deciding - 2), pair.images_deciding + 1
+    assert pair_of(ahead + step * near).outcome == pair.outcome
+    assert pair_of(ahead + step * far).outcome != pair.outcome
+
+
+def test_an_equivalent_pair_is_changed_by_the_images_up_to_its_margin() -> None:
+    same = np.ones((3, 1000), bool)
+    pair = only_pair({"a": same, "b": same}, margin=0.05)
+    assert pair.outcome == "equivalent"
+    assert pair.images_deciding is not None
+    assert pair.images_deciding == pytest.approx((0.05 - pair.interval[1]) * 1000, abs=1)
 
 
 def test_a_single_recipe_has_an_interval_and_no_pair() -> None:

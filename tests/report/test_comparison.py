@@ -156,6 +156,7 @@ def make_pair(a: str, b: str, difference: float, outcome: str) -> PairComparison
         "detectable": 0.02,
         "seeds_needed": None,
         "images_needed": None,
+        "images_deciding": None,
         "images_differing": 3,
         "seeds_with_a_ahead": 1,
         "seeds_with_b_ahead": 2,

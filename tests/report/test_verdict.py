@@ -93,6 +93,17 @@ def test_an_inconclusive_pair_says_what_would_settle_it(alike: ComparisonFile) -
     assert "No affordable number of test images or seeds alone would settle it" in text
 
 
+def test_what_hangs_on_one_test_image_is_said_to(alike: ComparisonFile) -> None:
+    undecided = {"difference": -0.06, "difference_ci95": (-0.121, 0.001), "p_value": 0.054, "outcome": "inconclusive"}
+    others = f"Inconclusive against fine_tuned ({MINUS}6.0 points, 95 % interval {MINUS}12.1 to 0.1)"
+    text = change(alike, **undecided, images_deciding=1)
+    assert others in text
+    assert "Against fine_tuned that is close: 1 test image answered otherwise would change it." in text
+    assert "2 test images answered" in change(alike, **undecided, images_deciding=2)
+    assert "that is close" not in change(alike, **undecided, images_deciding=3)
+    assert "that is close" not in change(alike, **undecided, images_deciding=None)
+
+
 def test_a_better_and_an_equivalent_pair(alike: ComparisonFile) -> None:
     better = {"difference": 0.05, "difference_ci95": (0.02, 0.08), "p_value": 0.003, "outcome": "better"}
     assert (

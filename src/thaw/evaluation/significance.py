@@ -22,6 +22,7 @@ Shapes: S seeds, N images, U units. Nothing here draws random numbers.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -106,6 +107,10 @@ class RecipePair:
 
     images_needed: int | None
     """With so many test images, likewise."""
+
+    images_deciding: int | None
+    """So many test images, answered otherwise by the models of all seeds of one recipe, would change the outcome, if
+    the interval stayed as wide; None where there are too few seeds or units for another outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +338,8 @@ def _describe_pair(
     """Interval, test and outcome of a pair; `alpha` is that of one interval of so many `pairs`."""
     half, p_value = variance.half_width(alpha), variance.tail(abs(difference))
     outcome: Outcome = "inconclusive"
-    if variance.seeds >= MIN_SEEDS and variance.units >= MIN_UNITS:
+    speaks = variance.seeds >= MIN_SEEDS and variance.units >= MIN_UNITS
+    if speaks:
         outcome = "equivalent" if abs(difference) + half <= margin else "better" if abs(difference) > half else outcome
     settled = outcome != "inconclusive" or variance.seeds < MIN_SEEDS
     aim = _Aim(difference=abs(difference), margin=margin, alpha=alpha)
@@ -348,7 +354,20 @@ def _describe_pair(
         detectable=half + NormalDist().inv_cdf(POWER) * float(np.sqrt(variance.total)),
         seeds_needed=None if settled else _seeds_needed(variance, aim),
         images_needed=None if settled else _images_needed(variance, aim, images=images),
+        images_deciding=_images_deciding(abs(difference), half, margin=margin, images=images) if speaks else None,
     )
+
+
+def _images_deciding(difference: float, half: float, *, margin: float, images: int) -> int:
+    """How many images the nearest border between two outcomes is away."""
+    equivalent_to = margin - half
+    if equivalent_to < 0:
+        borders = [half]
+    else:
+        # An interval so narrow leaves nothing inconclusive between equivalent and better.
+        borders = [equivalent_to] if equivalent_to >= half else [equivalent_to, half]
+    # At the border itself an outcome may fall either way.
+    return max(1, math.ceil(min(abs(difference - border) for border in borders) * images))
 
 
 @dataclass(frozen=True, kw_only=True)

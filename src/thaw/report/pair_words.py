@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from thaw.evaluation.significance import MIN_UNITS
 from thaw.report.comparison import Comparison
 from thaw.report.pairs import PairComparison
-from thaw.utils.words import enumerate_words, points
+from thaw.utils.words import count, enumerate_words, points
 
 LISTED = 3
 """Of more variants than this, a sentence names only some; the tables have all."""
+
+CLOSE_IMAGES = 2
+"""An outcome that hangs on so few test images may be another one on another kind of processor."""
 
 
 def has_too_few_images(pair: PairComparison) -> bool:
@@ -22,6 +25,20 @@ def say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
     if not needed or len(needed) < len(pairs):
         return []
     return [f"If the differences are as found, about {max(needed):,} test images would settle it with 80 % power."]
+
+
+def say_close(pairs: Sequence[PairComparison], chosen: str) -> list[str]:
+    """Which of the pairs hang on one or two test images."""
+    close = [pair for pair in pairs if _hangs_on_few(pair)]
+    if not close:
+        return []
+    others = enumerate_words([pair.other(chosen) for pair in close])
+    few = max(pair.images_deciding or 0 for pair in close)
+    return [f"Against {others} that is close: {count(few, 'test image')} answered otherwise would change it."]
+
+
+def _hangs_on_few(pair: PairComparison) -> bool:
+    return pair.images_deciding is not None and pair.images_deciding <= CLOSE_IMAGES
 
 
 def list_pairs(pairs: Sequence[PairComparison], chosen: str) -> str:

@@ -1,5 +1,6 @@
 """Two variants side by side, as comparison.json has them."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -52,6 +53,10 @@ class PairComparison(Summary):
     images_needed: int | None
     """So many test images would settle an inconclusive pair with 80 % power; None: it is settled, or no number does."""
 
+    images_deciding: int | None
+    """So many test images, answered otherwise by one variant's models of all seeds, would change the outcome; None:
+    there are too few seeds or images for another one."""
+
     images_differing: int
     """Images that the two do not get correct with equally many seeds."""
 
@@ -96,6 +101,7 @@ def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versi
         detectable=pair.detectable,
         seeds_needed=pair.seeds_needed,
         images_needed=None if pair.images_needed is None else pair.images_needed // versions,
+        images_deciding=None if pair.images_deciding is None else math.ceil(pair.images_deciding / versions),
         images_differing=int(np.sum(a.sum(axis=0) != b.sum(axis=0))),
         seeds_with_a_ahead=int(np.sum(a.sum(axis=1) > b.sum(axis=1))),
         seeds_with_b_ahead=int(np.sum(a.sum(axis=1) < b.sum(axis=1))),

@@ -7,7 +7,15 @@ from thaw.evaluation.significance import MIN_SEEDS, MIN_UNITS, Outcome
 from thaw.params import Phase
 from thaw.report.comparison import BUSY_RATIO, Comparison
 from thaw.report.external import ExternalSummary
-from thaw.report.pair_words import LISTED, has_too_few_images, list_pairs, say_difference, say_images_needed, say_pair
+from thaw.report.pair_words import (
+    LISTED,
+    has_too_few_images,
+    list_pairs,
+    say_close,
+    say_difference,
+    say_images_needed,
+    say_pair,
+)
 from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
@@ -132,6 +140,7 @@ def _say_certainty(comparison: Comparison) -> str:
     return " ".join(
         [
             *(f"{start} {list_pairs(of[outcome], chosen)}." for outcome, start in starts.items() if of[outcome]),
+            *say_close(pairs, chosen),
             *say_images_needed(of["inconclusive"]),
         ]
     )

@@ -1,0 +1,60 @@
+"""README's first table is of the run whose outputs dvc.lock names."""
+
+import hashlib
+import re
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+from thaw import paths
+from thaw.report.build import ComparisonFile
+from thaw.report.comparison import VariantSummary
+from thaw.report.pairs import PairComparison
+from thaw.report.tables import format_flops
+from thaw.utils.words import points
+
+SECONDS = r"[\d.,]+ s"
+"""They alone differ from run to run."""
+
+
+@pytest.fixture
+def committed() -> ComparisonFile:
+    """The comparison that the committed dvc.lock names, where its outputs lie here."""
+    show = ["git", "-C", str(ROOT), "show", "HEAD:dvc.lock"]
+    lock = subprocess.run(show, capture_output=True, text=True, check=False).stdout
+    file = ROOT / paths.COMPARISON_JSON
+    text = file.read_bytes() if file.exists() else b""
+    comparison = ComparisonFile.model_validate_json(text) if hashlib.md5(text).hexdigest() in lock else None
+    if comparison is None or comparison.dataset.source != "sample":
+        pytest.skip(f"{paths.COMPARISON_JSON} is not that of the committed run; `make repro` writes it")
+    return comparison
+
+
+def test_the_first_table_is_of_the_committed_run(committed: ComparisonFile) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, *others = committed.variants
+    assert re.search(re.escape(_row(first)) + rf"{SECONDS} \|  \|\n", readme), _row(first)
+    for row in others:
+        (pair,) = (pair for pair in committed.pairs if {pair.a, pair.b} == {first.variant, row.variant})
+        cells = _row(row), f" | {_against(pair, first.variant)} |\n"
+        assert re.search(re.escape(cells[0]) + SECONDS + re.escape(cells[1]), readme), cells
+    assert f"*{committed.verdict[1]}*" in " ".join(readme.split())
+
+
+def _row(row: VariantSummary) -> str:
+    """A row up to the seconds."""
+    assert row.seed_sd is not None
+    low, high = map(points, row.accuracy_ci95)
+    sd, flops = points(row.seed_sd), format_flops(row.cost.flops)
+    return f"| `{row.variant}` | {points(row.accuracy_mean)} % | {low} to {high} | {sd} | {flops} | "
+
+
+def _against(pair: PairComparison, first: str) -> str:
+    """What another variant has more than the first one, with its outcome."""
+    sign = -1 if pair.a == first else 1
+    low, high = sorted(sign * end for end in pair.difference_ci95)
+    plus = "+" if sign * pair.difference > 0 else ""
+    outcome = {"better": "better" if pair.winner != first else "worse"}.get(pair.outcome, pair.outcome)
+    interval = f"{points(low)} to {points(high)}, p = {pair.p_value:.2g}"
+    return f"{plus}{points(sign * pair.difference)} points ({interval}): {outcome}"

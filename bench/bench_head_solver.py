@@ -50,6 +50,10 @@ def main() -> None:
     make_deterministic()
     print(f"{'features of':37} {'N x D, classes':>20} {'coefficients':>12} {'log loss':>9} {'path':>8} {'sklearn':>12}")
     for name, archive, backbone in REAL:
+        missing = [file for file in (archive, backbone.file) if file is not None and not file.is_file()]
+        if missing:
+            print(f"{name:37} skipped, since there is no {missing[0]}")
+            continue
         train, val, classes = compute_features(archive, backbone)
         compare(name, train, val, classes=classes)
     print(f"\n{'drawn, N x D, classes':>26} {'seconds':>8} {'penalties':>9} {'evaluations':>11} {'val accuracy':>12}")

@@ -1,12 +1,11 @@
 """How long `thaw predict` takes, from its start to its end, and how long the network alone needs of that.
 
-    python bench/bench_predict_command.py data/models/frozen-0
+    python bench/bench_predict_command.py [data/models/frozen-0]
 
 1, 32 and 1,000 real photos. The network alone is loaded and has all views in memory; processor seconds of the command,
 which a busy machine changes least, stand beside those of the clock.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from photos import require_photos, write_small_images
+from photos import require_model, require_photos, write_small_images
 from thaw.compute.cores import count_cores
 from thaw.data.image_zip import ImageZip
 from thaw.data.stored_image import StoredImage
@@ -32,10 +31,8 @@ COUNTS = (1, 32, 1000)
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Measure thaw predict.")
-    parser.add_argument("model", type=Path)
-    model = parser.parse_args().model
     require_photos()
+    model = require_model()
     with tempfile.TemporaryDirectory() as scratch:
         write_small_images(Path(scratch) / "images.zip", count=max(COUNTS), side_px=512)
         files = unpack(Path(scratch) / "images.zip", Path(scratch) / "images")

@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import median
 
 ROUNDS = 3
+VARIANTS = {"head": "frozen", "more than the head": "fine_tuned"}
+"""What is trained, and the variant of params.yaml that trains it."""
 
 _STAGE = """
 import os, runpy, sys, time
@@ -53,10 +55,13 @@ Path(os.environ["BEGAN"]).write_text(f"{used.ru_utime + used.ru_stime} {time.tim
 def main() -> None:
     """Measure and print, a line for each kind of process."""
     projects = [Path(name).resolve() for name in sys.argv[1:]] or [Path.cwd()]
-    unfinished = [project for project in projects if not any((project / "data/predictions").glob("*.csv"))]
-    if unfinished:
-        print(f"skipped: run `thaw repro` in {unfinished[0]} first")
-        return
+    for project in projects:
+        missing = [name for name in VARIANTS.values() if not list_cells(project, name)]
+        if missing:
+            print(
+                f"bench_startup: skipped, since {project} has no tested model of {missing[0]}; run `thaw repro` there"
+            )
+            return
     kinds = {**stages_of(projects[0]), **commands()}
     measured: dict[tuple[str, Path], list[tuple[float, float]]] = {}
     for _ in range(ROUNDS):
@@ -71,11 +76,9 @@ def main() -> None:
 
 def stages_of(project: Path) -> Mapping[str, list[str]]:
     """A command for each kind of stage that writes to the file BEGAN when it would begin its work."""
-    cells = [path.stem for path in (project / "data/predictions").glob("*.csv")]
-    variants = {"head": "frozen", "more than the head": "fine_tuned"}
     kinds: dict[str, str] = {}
-    for trained, variant in variants.items():
-        seed = min(cell.rpartition("-")[2] for cell in cells if cell.startswith(f"{variant}-"))
+    for trained, variant in VARIANTS.items():
+        seed = min(cell.rpartition("-")[2] for cell in list_cells(project, variant))
         train = _STAGE.format(
             module="thaw.training.train", function="fit", arguments=["stages/train.py", variant, seed]
         )
@@ -87,6 +90,11 @@ def stages_of(project: Path) -> Mapping[str, list[str]]:
         kinds |= {f"train, {trained}": train, f"evaluate, {trained}": evaluate}
     kinds["DVC's share of a stage"] = _DVC
     return {kind: [sys.executable, "-c", program] for kind, program in kinds.items()}
+
+
+def list_cells(project: Path, variant: str) -> list[str]:
+    """The tested models of a variant, such as frozen-0."""
+    return [path.stem for path in (project / "data/predictions").glob(f"{variant}-*.csv")]
 
 
 def commands() -> Mapping[str, list[str]]:

@@ -18,7 +18,9 @@ from thaw.data.image_zip import ImageZip
 from thaw.data.split import split_images
 from thaw.data.splits_csv import SplitTable, read_splits
 from thaw.ingest.unpack import unpack_archive
+from thaw.network.model_folder import is_model_folder
 from thaw.params import BackboneParams, load_params
+from thaw.paths import Cell
 from vary_photos import PHOTOS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +33,15 @@ def require_photos() -> None:
     if not PHOTOS.is_file():
         print(f"{Path(sys.argv[0]).stem}: skipped, since there is no archive {PHOTOS}")
         sys.exit()
+
+
+def require_model() -> Path:
+    """The model that the command line names, or the first frozen one; ends the program where it is not there."""
+    model = Path(sys.argv[1]) if len(sys.argv) > 1 else Cell("frozen", 0).model
+    if not is_model_folder(model):
+        print(f"{Path(sys.argv[0]).stem}: skipped, since there is no model {model}")
+        sys.exit()
+    return model
 
 
 def clean_and_split(scratch: Path, *, archive: Path = PHOTOS) -> tuple[Path, SplitTable]:

@@ -25,7 +25,7 @@ from thaw import cli
 from thaw.data.decode import encode
 from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import Preprocessing, centre_view
-from thaw.errors import DataError
+from thaw.errors import ConfigError, DataError
 from thaw.network import export, onnx_graph
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, load_model, save_model
@@ -172,6 +172,23 @@ def test_weights_of_a_network_that_is_cut_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mobilenet_v3_small is cut, or has more layers .*; write --format onnx$"):
         export_model(Path("model-0"), kind="safetensors", output=tmp_path / "tiny.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("missing/tiny.onnx", r"missing is no folder; make it, or name another one$"),
+        ("model-0", r"model-0 is a folder; name a file in it$"),
+        ("model-0/model.json/tiny.onnx", r"model\.json is no folder; "),
+        (f"{'x' * 300}.onnx", r"x\.onnx cannot be written \(File name too long\); name another file$"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_named_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, output: str, said: str
+) -> None:
+    monkeypatch.setattr(export, "load_model", lambda _: pytest.fail("the work has begun"))
+    with pytest.raises(ConfigError, match=f"^--output: .*{said}"):
+        export_model(Path("model-0"), kind="onnx", output=Path(output))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])

@@ -27,7 +27,7 @@ from thaw.network.onnx_export import MOST_DIFFERENCE, largest_difference, onnx_m
 from thaw.network.onnx_graph import describe
 from thaw.paths import IMAGES
 from thaw.sample.archive import LABELS, draw_image
-from thaw.utils.atomic import new_file
+from thaw.utils.atomic import new_file, partial_path
 
 Format = Literal["onnx", "pt2", "safetensors"]
 CHECKED = 8
@@ -56,10 +56,9 @@ def export_model(folder: Path, *, kind: Format, output: Path) -> Exported:
 
     Raises:
         DataError: there is no such model, its network cannot be written so, or the file computes something else.
-        ConfigError: the folder of `output` is missing.
+        ConfigError: `output` cannot be written.
     """
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output: {output.parent} is no folder; make it, or name another one")
+    _require_writable(output)
     saved = load_model(folder)
     where, images = _find_images()
     pixels = [image.pixels() for image in images]
@@ -82,6 +81,19 @@ def export_model(folder: Path, *, kind: Format, output: Path) -> Exported:
             )
     evaluated = _compare(scores, [_expect(saved, image) for image in images])
     return Exported(output=output, images=where, difference=difference, difference_of_evaluation=evaluated)
+
+
+def _require_writable(output: Path) -> None:
+    """Find out by writing, before the work, which takes half a minute."""
+    try:
+        if not output.parent.is_dir():
+            raise ConfigError(f"--output: {output.parent} is no folder; make it, or name another one")
+        if output.is_dir():
+            raise ConfigError(f"--output: {output} is a folder; name a file in it")
+        partial_path(output).touch()
+        partial_path(output).unlink()
+    except OSError as error:
+        raise ConfigError(f"--output: {output} cannot be written ({error.strerror}); name another file") from None
 
 
 def _find_images() -> tuple[str, list[StoredImage]]:

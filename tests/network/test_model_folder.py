@@ -67,6 +67,7 @@ BEFORE_TORCH: dict[str, tuple[Callable[[Path], None], str]] = {
     "many classes": (edit_card(classes=[f"{n}" for n in range(10**5)]), "names 100,000 classes, and .* a head for 2"),
     "an unknown key": (edit_card(pixels="BGR"), "pixels: Extra inputs are not permitted"),
     "a temperature of no number": (edit_card(temperature=None), "temperature: "),
+    "a temperature of 0": (edit_card(temperature=0), "temperature: Input should be greater than 0"),
     "no JSON": (replace(CARD, lambda path: path.write_bytes(b"\xff{[")), "model.json: Invalid JSON"),
     "deep JSON": (replace(CARD, lambda path: path.write_bytes(b"[" * 10**6)), "model.json: Invalid JSON"),
     "a folder as the card": (replace(CARD, Path.mkdir), "model.json is no file"),

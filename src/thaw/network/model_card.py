@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, FailFast
+from pydantic import AfterValidator, ConfigDict, FailFast, Field
 
 from thaw.params import AnyPhase, BackboneParams, StorageParams, TrainingParams, ValDraw
 from thaw.utils.records import Record, read_record, write_record
@@ -86,7 +86,7 @@ class ModelCard(Record):
     threads: int | None = None
     """`compute.threads`; None: a model of an earlier release, which used all cores."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     """What the logits are divided by before the softmax; a model of an earlier release has none, which is 1."""
 
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -19,10 +19,11 @@ PATIENCE_S = 120.0
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock `path` for the block; so do all processes that are forked in it, as long as they live.
 
-    Hence it is free once the last job of a driver that was killed has ended, and is never stale.
+    Hence it is never stale, and free once the last job of a driver that was killed has ended. What a job runs does not
+    hold it: a command that outlives both, since both were killed, is not seen.
 
     Raises:
-        ConfigError: another driver is running.
+        ConfigError: another driver is running, or jobs of one that was killed do not end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -30,10 +31,16 @@ def exclusive(path: Path) -> Iterator[None]:
         deadline_s, told = time.monotonic() + PATIENCE_S, False
         while not _try_lock(descriptor):
             holder = int(os.pread(descriptor, 20, 0) or 0)
-            if psutil.pid_exists(holder) or time.monotonic() > deadline_s:
+            if psutil.pid_exists(holder):
                 raise ConfigError(
                     f"thaw repro is running here already (process {holder}); wait until it has ended, or stop it: "
                     f"kill {holder}"
+                )
+            if time.monotonic() > deadline_s:
+                jobs = " ".join(map(str, _list_holders(path)))
+                raise ConfigError(
+                    "jobs of a thaw repro that was killed still run here; wait until they have ended, or stop them: "
+                    f"kill {jobs}"
                 )
             if not told:
                 write_line("thaw repro: waiting for jobs of a run that was killed to save and end")
@@ -52,3 +59,13 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _list_holders(path: Path) -> list[int]:
+    """The other processes that have the file open."""
+    name, holders = str(path.resolve()), []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is somebody else's
+            if process.pid != os.getpid() and name in [file.path for file in process.open_files()]:
+                holders.append(process.pid)
+    return holders

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from thaw.data.labels_csv import LabelTable, index_names, parse_labels, read_label_tables
+from thaw.data.labels_csv import LabelTable, check_labels, index_names, parse_labels, read_label_tables
 from thaw.data.layouts import Place, is_system_file, read_layout, split_word
 from thaw.data.manifest import Reason
 from thaw.errors import DataError
+from thaw.params import AS_FOUND, LayoutParams
 
 
 def images(*folders: str, count: int = 3) -> list[str]:
@@ -353,6 +354,16 @@ def test_what_is_no_table_of_labels() -> None:
         assert parse_labels(text, index, name="x.csv") is None
     for text in ("", "id\n1", "a,b\n1,2", f"file,width,height\n{FLAT[0]},3,4", "file,label\nx.jpg,cat\ny.jpg,dog"):
         assert parse_labels(text, index, name="x.csv") is None
+
+
+def test_a_missing_table_is_one_sentence_and_found_before_the_download(tmp_path: Path) -> None:
+    missing = tmp_path / "labels.csv"
+    said = r"^data\.labels: .*labels\.csv cannot be read \(No such file or directory\); correct its name$"
+    with pytest.raises(DataError, match=said):
+        read_label_tables(tmp_path, ["1.jpg"], beside=missing)
+    with pytest.raises(DataError, match=said):
+        check_labels(LayoutParams(labels=str(missing)))
+    check_labels(AS_FOUND)
 
 
 def test_lines_that_name_nothing_are_counted() -> None:

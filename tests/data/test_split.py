@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.data.manifest import Reason, Row, write_manifest
-from thaw.data.split import draw_splits, split_images
+from thaw.data.split import check_test_list, draw_splits, split_images
 from thaw.data.splits_csv import read_splits, redraw_val
 from thaw.errors import DataError
 from thaw.params import NO_FILE, TEST_FOLDER_IF_ANY, SplitParams
@@ -226,9 +226,13 @@ def test_a_wrong_line_in_the_list_is_one_sentence(tmp_path: Path, line: str, mes
     assert not (tmp_path / "splits.csv").exists()
 
 
-def test_a_missing_list_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_list_is_one_sentence_and_found_before_the_download(tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"test_list": str(tmp_path / "none.txt")})
     with pytest.raises(DataError, match=r"split\.test_list: .*none\.txt cannot be read"):
-        split(tmp_path, rows_of(), PARAMS.model_copy(update={"test_list": str(tmp_path / "none.txt")}))
+        split(tmp_path, rows_of(), params)
+    with pytest.raises(DataError, match=r"split\.test_list: .*none\.txt cannot be read"):
+        check_test_list(params)
+    check_test_list(PARAMS)
 
 
 def test_a_given_folder_is_the_test_split(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from thaw.errors import DataError
+from thaw.params import LayoutParams
 from thaw.utils.words import fold_case
 
 SUFFIXES = (".csv", ".tsv")
@@ -46,6 +47,23 @@ class LabelTable:
     """Lines that name no file, or more than one."""
 
 
+def check_labels(layout: LayoutParams) -> None:
+    """Make sure, before an archive is downloaded, that the table that lies beside it can be read.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if layout.table is not None:
+        _read_beside(layout.table)
+
+
+def _read_beside(table: Path) -> str:
+    try:
+        return _decode(table.read_bytes())
+    except OSError as error:
+        raise DataError(f"data.labels: {table} cannot be read ({error.strerror}); correct its name") from None
+
+
 def read_label_tables(folder: Path, paths: Sequence[str], *, beside: Path | None = None) -> list[LabelTable]:
     """The tables of labels among the files of a folder, or the one that lies elsewhere.
 
@@ -59,10 +77,7 @@ def read_label_tables(folder: Path, paths: Sequence[str], *, beside: Path | None
     """
     index = index_names(paths)
     if beside is not None:
-        try:
-            table = parse_labels(_decode(beside.read_bytes()), index, name=str(beside))
-        except OSError as error:
-            raise DataError(f"data.labels: {beside} cannot be read ({error.strerror}); correct its name") from None
+        table = parse_labels(_read_beside(beside), index, name=str(beside))
         if table is None:
             raise DataError(
                 f"data.labels: {beside} needs a column with names of files that are there, such as `filename`, "

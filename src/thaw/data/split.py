@@ -135,15 +135,28 @@ def _find_given(rows: list[Row], manifest: Path, *, params: SplitParams) -> dict
     return val | below
 
 
+def check_test_list(params: SplitParams) -> None:
+    """Make sure, before an archive is downloaded, that `split.test_list` can be read.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if params.listed is not None:
+        _read_lines(params.listed)
+
+
+def _read_lines(test_list: Path) -> list[str]:
+    try:
+        return test_list.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"split.test_list: {test_list} cannot be read as UTF-8 text: {error}") from None
+
+
 def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
     """The paths that the lines of `test_list` mean: whole ones, or ends of exactly one path.
 
     A listed image that was dropped in cleaning stays dropped: the manifest says why.
     """
-    try:
-        lines = test_list.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"split.test_list: {test_list} cannot be read as UTF-8 text: {error}") from None
     by_end: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         parts = PurePosixPath(row.path).parts
@@ -151,7 +164,7 @@ def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:
             by_end["/".join(parts[start:])].append(row.path)
     paths = {row.path for row in rows}
     listed = set()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_read_lines(test_list), start=1):
         end = line.strip()
         if not end:
             continue

@@ -335,3 +335,8 @@ def test_uncommitted_changes_are_a_persons_and_not_dvcs(tiny_project: Path) -> N
     assert describe_provenance()["git.uncommitted_changes"] == "false"
     Path("params.yaml").write_text("a: 2\n")
     assert describe_provenance()["git.uncommitted_changes"] == "true"
+
+
+def test_a_machine_without_git_costs_no_training(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tiny_project))
+    assert describe_provenance().keys() <= {"mlflow.source.name", "mlflow.source.type", "mlflow.user"}

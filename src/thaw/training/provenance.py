@@ -15,12 +15,20 @@ def describe_provenance() -> dict[str, str]:
     tags = {"mlflow.source.name": "stages/train.py", "mlflow.source.type": "LOCAL"}
     with suppress(KeyError, OSError):  # a container may run as a number without a name
         tags["mlflow.user"] = getpass.getuser()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if commit.returncode == 0:
-        # DVC writes its lock at every stage: that is no change of a person's.
-        status = ["git", "status", "--porcelain", "--", ".", ":(exclude)dvc.lock"]
-        changed = subprocess.run(status, capture_output=True, text=True, check=False)
-        tags["mlflow.source.git.commit"] = commit.stdout.strip()
-        tags["git.uncommitted_changes"] = str(bool(changed.stdout.strip())).lower()
+    with suppress(OSError):  # and it may have no git
+        tags |= _describe_commit()
     images_md5 = hashes(locked_stage("clean").get("outs")).get(paths.IMAGES.as_posix())
     return {**tags, IMAGES_MD5: images_md5} if images_md5 else tags
+
+
+def _describe_commit() -> dict[str, str]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if commit.returncode != 0:
+        return {}
+    # DVC writes its lock at every stage: that is no change of a person's.
+    status = ["git", "status", "--porcelain", "--", ".", ":(exclude)dvc.lock"]
+    changed = subprocess.run(status, capture_output=True, text=True, check=False)
+    return {
+        "mlflow.source.git.commit": commit.stdout.strip(),
+        "git.uncommitted_changes": str(bool(changed.stdout.strip())).lower(),
+    }

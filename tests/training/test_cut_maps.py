@@ -195,3 +195,11 @@ def test_maps_that_do_not_fit_into_memory_are_one_sentence(archive: ImageZip, mo
         "variants.tiny.0.views: the maps of 3 views below last:1 of 12 images take 0.0 GB, and 0.0 GB of memory are "
         "free; set it to 2 or less, or remove it"
     )
+
+
+def test_the_processes_of_a_machine_share_its_memory(archive: ImageZip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * 16**3 * (12 * 3 + 6)))
+    run(archive, LAST)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"of memory are free; set it to 1 or less, or remove it$"):
+        run(archive, LAST)

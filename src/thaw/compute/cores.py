@@ -29,8 +29,12 @@ def count_cores() -> int:
 
 def count_own_cores() -> int:
     """This process's share of them where torchrun, or `thaw repro`, has started several on this machine."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * int(os.environ.get(JOBS, "1"))
-    return max(1, count_cores() // processes)
+    return max(1, count_cores() // count_processes())
+
+
+def count_processes() -> int:
+    """How many processes share this machine: torchrun's, in each of the stages that `thaw repro` runs at once."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * int(os.environ.get(JOBS, "1"))
 
 
 def avoid_spinning(threads: int) -> None:

@@ -5,7 +5,6 @@ They stay in memory and are never written: computed again, after a kill, they ha
 
 import copy
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +12,7 @@ import numpy as np
 import psutil
 
 from thaw.compute.collectives import all_reduce_rows
-from thaw.compute.cores import JOBS
+from thaw.compute.cores import count_processes
 from thaw.compute.device import choose_device
 from thaw.data.features import Features, LabelledImages
 from thaw.data.image_zip import ImageZip
@@ -64,7 +63,7 @@ class CutMaps:
         map_bytes = 4 * math.prod(require_cut(model, phase, place=place).shape)
         needed = map_bytes * (train * phase.views + val)
         # What is kept makes room for these, or is these.
-        free = psutil.virtual_memory().available // int(os.environ.get(JOBS, "1"))
+        free = psutil.virtual_memory().available // count_processes()
         free += sum(maps.nbytes for maps in self._kept.values())
         if needed > free:
             fit = (free // map_bytes - val) // train

@@ -147,9 +147,10 @@ class _Tracker:
         assert self._process.stdout is not None
         while True:
             starting_s = 0.0 if self._heard else self._started_s + START_S - time.monotonic()
-            if not select.select([self._process.stdout], [], [], max(self._patience_s, starting_s))[0]:
+            wait_s = max(self._patience_s, starting_s)
+            if not select.select([self._process.stdout], [], [], wait_s)[0]:
                 self._process.kill()
-                self.failure = f"no sign of life for {self._patience_s:g} s"
+                self.failure = f"no sign of life for {wait_s:.0f} s"
                 return
             chunk = os.read(self._process.stdout.fileno(), 1 << 16)
             if not chunk:

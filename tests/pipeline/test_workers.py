@@ -34,7 +34,7 @@ def test_two_workers_share_the_cells_and_a_third_machine_has_only_the_report_lef
     run(first, *THAW, "prepare")
     run(first, *PUSH)
     # Both at once, and both write to the remote.
-    shares = {first: "evaluate@frozen-*", second: "evaluate@tuned-*"}
+    shares = {first: "evaluate*[@-]frozen-*", second: "evaluate*[@-]tuned-*"}
     workers = []
     for folder, share in shares.items():
         script = f"dvc repro -q --pull prepare && '{THAW[0]}' -c '{THAW[2]}' repro '{share}' && {' '.join(PUSH)}"

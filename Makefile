@@ -16,7 +16,7 @@ help: ## list the targets
 $(VENV)/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is older than 3.11; run make PYTHON=python3.11"; exit 1; }
-	@echo "Setting up $(VENV): some 6 GB, five minutes or more, once"
+	@echo "Setting up $(VENV): 6.5 GB, some 6 minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@python -m pip install --progress-bar off --disable-pip-version-check --requirement requirements.txt
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

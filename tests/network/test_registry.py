@@ -1,4 +1,4 @@
-"""The catalogue of backbones: names, sizes, and where weights are.
+"""The list of backbones: names, sizes, and where weights are.
 
 Run with `pytest tests/network/test_registry.py`.
 """

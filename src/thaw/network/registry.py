@@ -21,7 +21,7 @@ WeightsLocation = Literal["bundled", "cached", "download", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryEntry:
-    """What one line of the catalogue says."""
+    """What is known of one backbone."""
 
     name: str
 
@@ -62,7 +62,7 @@ def update_backbone_list() -> None:
 
 
 def look_up(name: str) -> RegistryEntry:
-    """One line of the catalogue, without a network and without computing a weight.
+    """What is known of a backbone, found without a network and without computing a weight.
 
     Raises:
         ConfigError: there is no such backbone.

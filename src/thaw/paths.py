@@ -42,6 +42,8 @@ SCRATCH = Path(".thaw")
 CHECKPOINTS = SCRATCH / "checkpoints"
 EMBED_CHECKPOINTS = CHECKPOINTS / "embed"
 DOWNLOADS = SCRATCH / "downloads"
+"""Where unfinished downloads wait for the next try. Not in an output of DVC: it deletes those before a stage runs."""
+
 EXTERNAL_SCRATCH = SCRATCH / "external"
 MLFLOW_LOCK = SCRATCH / "mlflow.lock"
 MLFLOW_IN_LINE = SCRATCH / "mlflow_in_line.json"

@@ -1,4 +1,4 @@
-"""Which addresses may be downloaded from, and how they are shown."""
+"""An address -> one file, whole and verified, however often the connection is lost; what may be downloaded at all."""
 
 import hashlib
 import ipaddress
@@ -51,8 +51,6 @@ def without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
-PARTIALS = DOWNLOADS
-"""Where unfinished downloads wait for the next try. Not in an output of DVC: it deletes those before a stage runs."""
 CHUNK_BYTES = 1 << 20
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
@@ -92,7 +90,7 @@ def download_file(
     timeout_s: float,
     attempts: int,
     check: Callable[[Path], None] | None = None,
-    partials: Path = PARTIALS,
+    partials: Path = DOWNLOADS,
 ) -> None:
     """Download `remote`; `destination` appears when size, hash and `check` agree, and not before.
 

@@ -10,8 +10,9 @@ import requests
 
 from thaw.errors import DataError
 from thaw.ingest.archive_reader import verify_archive
-from thaw.ingest.download import PARTIALS, Interrupted, Remote, download_file, wait_before_retry
+from thaw.ingest.download import Interrupted, Remote, download_file, wait_before_retry
 from thaw.params import KaggleSource
+from thaw.paths import DOWNLOADS
 
 START_UP_S = 30.0
 """What the client may take to start, on top of the time-out."""
@@ -21,7 +22,7 @@ HOW_TO = (
 )
 
 
-def fetch_kaggle(destination: Path, *, data: KaggleSource, partials: Path = PARTIALS) -> None:
+def fetch_kaggle(destination: Path, *, data: KaggleSource, partials: Path = DOWNLOADS) -> None:
     """Download the data set `data.kaggle_dataset` as one zip.
 
     The official client logs in and finds the file. The bytes then come through `download_file`, because the client

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from thaw.ingest.archive_reader import check_archive, verify_archive
-from thaw.ingest.download import PARTIALS, Remote, download_file, without_query
+from thaw.ingest.download import Remote, download_file, without_query
 from thaw.ingest.folder_tar import pack_folder
 from thaw.ingest.kaggle import fetch_kaggle
 from thaw.params import (
@@ -21,6 +21,7 @@ from thaw.params import (
     SampleSource,
     UrlSource,
 )
+from thaw.paths import DOWNLOADS
 from thaw.sample.archive import draw_archive
 from thaw.utils.atomic import new_file, require_disk_space
 from thaw.utils.progress import progress
@@ -29,7 +30,7 @@ COPY_BYTES = 8 << 20
 NAMED_BY = "data.path in params.yaml"
 
 
-def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, partials: Path = PARTIALS) -> None:
+def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, partials: Path = DOWNLOADS) -> None:
     """Write the archive that `data.source` names to `destination`.
 
     Args:

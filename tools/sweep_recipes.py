@@ -42,7 +42,7 @@ def head(lr: float, epochs: int = 30) -> Phase:
     return Phase(train="head", epochs=epochs, lr=lr)
 
 
-def thaw(lr: float, epochs: int = 4, train: str = "all") -> Phase:
+def fine_tune(lr: float, epochs: int = 4, train: str = "all") -> Phase:
     """What `fine_tuned` does, at another rate, for longer or with another part."""
     return Phase(train=train, epochs=epochs, lr=lr)
 
@@ -60,28 +60,28 @@ RECIPES: dict[str, tuple[dict[str, object], tuple[AnyPhase, ...]]] = {
     "head_sgd_lr_0.1": ({"optimizer": {"name": "sgd"}}, (head(0.1),)),
     "head_mixup_0.2": ({"mixup_alpha": 0.2}, (head(0.001),)),
     "head_smoothing_0.1": ({"label_smoothing": 0.1}, (head(0.001),)),
-    "all_lr_0.00003": ({}, (thaw(0.00003),)),
-    "all_lr_0.0001": ({}, (thaw(0.0001),)),
-    "all_lr_0.0003": ({}, (thaw(0.0003),)),
-    "all_lr_0.001": ({}, (thaw(0.001),)),
-    "all_lr_0.01": ({}, (thaw(0.01),)),
-    "all_lr_0.01_no_warm_up": ({"warmup_ratio": 0.0}, (thaw(0.01),)),
-    "all_epochs_8": ({}, (thaw(0.0001, epochs=8),)),
-    "all_sgd_lr_0.001": ({"optimizer": {"name": "sgd"}}, (thaw(0.001),)),
-    "all_sgd_lr_0.01": ({"optimizer": {"name": "sgd"}}, (thaw(0.01),)),
-    "all_lr_0.001_decay_0.7": ({"layer_decay": 0.7}, (thaw(0.001),)),
-    "all_smoothing_0.1": ({"label_smoothing": 0.1}, (thaw(0.0001),)),
-    "all_mixup_0.2": ({"mixup_alpha": 0.2}, (thaw(0.0001),)),
-    "all_norm_train": ({"batch_norm": "train"}, (thaw(0.0001),)),
+    "all_lr_0.00003": ({}, (fine_tune(0.00003),)),
+    "all_lr_0.0001": ({}, (fine_tune(0.0001),)),
+    "all_lr_0.0003": ({}, (fine_tune(0.0003),)),
+    "all_lr_0.001": ({}, (fine_tune(0.001),)),
+    "all_lr_0.01": ({}, (fine_tune(0.01),)),
+    "all_lr_0.01_no_warm_up": ({"warmup_ratio": 0.0}, (fine_tune(0.01),)),
+    "all_epochs_8": ({}, (fine_tune(0.0001, epochs=8),)),
+    "all_sgd_lr_0.001": ({"optimizer": {"name": "sgd"}}, (fine_tune(0.001),)),
+    "all_sgd_lr_0.01": ({"optimizer": {"name": "sgd"}}, (fine_tune(0.01),)),
+    "all_lr_0.001_decay_0.7": ({"layer_decay": 0.7}, (fine_tune(0.001),)),
+    "all_smoothing_0.1": ({"label_smoothing": 0.1}, (fine_tune(0.0001),)),
+    "all_mixup_0.2": ({"mixup_alpha": 0.2}, (fine_tune(0.0001),)),
+    "all_norm_train": ({"batch_norm": "train"}, (fine_tune(0.0001),)),
     "all_norm_train_batch_4x8": (
         {"batch_norm": "train", "batch_size": 4, "grad_accum_steps": 8},
-        (thaw(0.0001),),
+        (fine_tune(0.0001),),
     ),
-    "last_2": ({}, (thaw(0.0001, train="last:2"),)),
-    "last_2_lr_0.001": ({}, (thaw(0.001, train="last:2"),)),
-    "two_stage_lr_0.00003": ({}, (head(0.001), thaw(0.00003, epochs=3))),
-    "two_stage_lr_0.0001": ({}, (head(0.001), thaw(0.0001, epochs=3))),
-    "two_stage_lr_0.0003": ({}, (head(0.001), thaw(0.0003, epochs=3))),
+    "last_2": ({}, (fine_tune(0.0001, train="last:2"),)),
+    "last_2_lr_0.001": ({}, (fine_tune(0.001, train="last:2"),)),
+    "two_stage_lr_0.00003": ({}, (head(0.001), fine_tune(0.00003, epochs=3))),
+    "two_stage_lr_0.0001": ({}, (head(0.001), fine_tune(0.0001, epochs=3))),
+    "two_stage_lr_0.0003": ({}, (head(0.001), fine_tune(0.0003, epochs=3))),
 }
 
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from thaw.params import SampleParams
-from thaw.sample.archive import LABELS, PLANTED, draw_archive, draw_contact_sheet, draw_image
+from thaw.sample.archive import LABELS, PLANTED, draw_archive, draw_image
 
 SMALL = SampleParams(images_per_class=20, seed=0)
 
@@ -181,9 +181,3 @@ def test_raw_pixels_do_not_tell_cats_from_dogs(drawn: tuple[list[Image.Image], N
     features = np.array(pixels, dtype=np.float64)
     model.fit(features[~held_out], labels[~held_out])
     assert model.score(features[held_out], labels[held_out]) < 0.75
-
-
-def test_contact_sheet_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
-    draw_contact_sheet(tmp_path / "sheet.jpg", params=SMALL, columns=4, rows=2)
-    with Image.open(tmp_path / "sheet.jpg") as sheet:
-        assert (sheet.format, sheet.size) == ("JPEG", (4 * 128, 2 * 128))

@@ -90,7 +90,7 @@ def test_the_path_falls_and_its_best_val_log_loss_is_chosen() -> None:
     penalties = [fit.penalty for fit in solved.path]
     assert penalties == sorted(penalties, reverse=True)
     assert solved.chosen == int(np.argmin([fit.val_log_loss for fit in solved.path]))
-    assert solved.edge is None
+    assert 0 < solved.chosen < len(solved.path) - 1
     assert told == list(solved.path)
     train_losses = [fit.train_loss for fit in solved.path]
     assert train_losses == sorted(train_losses, reverse=True)
@@ -115,20 +115,20 @@ def test_a_warm_start_leads_where_a_cold_one_does() -> None:
 def test_the_path_goes_on_to_stronger_penalties_where_the_first_is_the_best() -> None:
     train, val = draw_rows(300, classes=3, seed=0), draw_rows(200, classes=3, seed=1)
     solved = solve(train, val, classes=3, penalties=[0.001, 0.0003])
-    assert solved.edge is None
+    assert 0 < solved.chosen < len(solved.path) - 1
     assert solved.path[solved.chosen].penalty > 0.001
     limited = solve(train, val, classes=3, penalties=[0.001, 0.0003], limits=(0.0003, 0.001))
-    assert limited.edge == "strongest"
+    assert limited.chosen == 0
     assert limited.path[limited.chosen].penalty == 0.001
 
 
 def test_the_path_goes_on_to_weaker_penalties_where_the_last_is_the_best_up_to_a_limit() -> None:
     train, val = draw_rows(300, classes=3, seed=0), draw_rows(200, classes=3, seed=1)
     solved = solve(train, val, classes=3, penalties=[100.0, 10.0])
-    assert solved.edge is None
+    assert 0 < solved.chosen < len(solved.path) - 1
     assert solved.path[solved.chosen].penalty < 10
     limited = solve(train, val, classes=3, penalties=[100.0, 10.0], limits=(10, 100))
-    assert limited.edge == "weakest"
+    assert limited.chosen == 1
     assert [fit.penalty for fit in limited.path] == [100, 10]
 
 
@@ -136,7 +136,7 @@ def test_separable_classes_end_at_the_limit_and_stay_finite() -> None:
     train = draw_rows(100, classes=2, seed=0, separation=8.0)
     val = draw_rows(100, classes=2, seed=1, separation=8.0)
     solved = solve(train, val, classes=2, limits=(1e-5, 1.0))
-    assert solved.edge == "weakest"
+    assert solved.chosen == len(solved.path) - 1
     assert solved.path[solved.chosen].penalty == pytest.approx(1e-5)
     assert all(fit.converged for fit in solved.path)
     assert solved.path[solved.chosen].val_accuracy == 1

@@ -103,22 +103,6 @@ def draw_image(label: Label, index: int, *, seed: int) -> Image.Image:
     return photograph(canvas, rng)
 
 
-def draw_contact_sheet(path: Path, *, params: SampleParams, columns: int, rows: int) -> None:
-    """Write a JPEG of `columns` x `rows` small images at `path`: cats in columns 0, 2, 4 ..., dogs in the others."""
-    side = 128
-    sheet = Image.new("RGB", (columns * side, rows * side))
-    for row in range(rows):
-        for column in range(columns):
-            label = LABELS[column % 2]
-            image = draw_image(label, (row * columns + column) // 2, seed=params.seed)
-            short = min(image.size)
-            left, top = (image.width - short) // 2, (image.height - short) // 2
-            tile = image.resize((side, side), box=(left, top, left + short, top + short))
-            sheet.paste(tile, (column * side, row * side))
-    with new_file(path) as temporary:
-        sheet.save(temporary, "JPEG", quality=80)
-
-
 def _draw_files(params: SampleParams) -> Iterator[tuple[str, bytes]]:
     """Every image and every planted file: its path in the archive and its bytes."""
     total = len(LABELS) * params.images_per_class + len(PLANTED)

@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,13 +97,6 @@ class SolvedHead:
 
     chosen: int
     """The place in `path` of the lowest validation log loss; of equal ones, of the strongest penalty."""
-
-    @property
-    def edge(self) -> Literal["strongest", "weakest"] | None:
-        """The end of the path that the chosen penalty is at: one beyond it might do better. None if it is inside."""
-        if self.chosen == len(self.path) - 1:
-            return "weakest"
-        return "strongest" if self.chosen == 0 else None
 
 
 def solve_head(

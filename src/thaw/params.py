@@ -56,6 +56,17 @@ ExternalName = VariantName
 
 ClassName = Annotated[str, StringConstraints(min_length=1)]
 
+Value = TypeVar("Value")
+
+
+def _require_distinct(values: list[Value]) -> list[Value]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("not_distinct", "a value twice")
+    return values
+
+
+_EACH_ONCE = AfterValidator(_require_distinct)
+
 
 def _is_trained_part(value: str) -> str:
     if re.fullmatch("head|all|last:[1-9][0-9]*", value) is None:
@@ -429,15 +440,6 @@ class Phase(TrainsPart):
 AnyPhase = Phase | SolvedPhase
 
 
-Value = TypeVar("Value")
-
-
-def _require_distinct(values: list[Value]) -> list[Value]:
-    if len(set(values)) < len(values):
-        raise ValueError(f"each candidate once, got {values}")
-    return values
-
-
 def _one_or_several(value: Any) -> str:
     return _SEVERAL if isinstance(value, list) else _ONE
 
@@ -445,7 +447,7 @@ def _one_or_several(value: Any) -> str:
 _ONE, _SEVERAL = "a value", "a list"
 """What pydantic puts behind the place of a number that may be a list."""
 
-_Candidates = Annotated[list[Value], Field(min_length=1), AfterValidator(_require_distinct), Tag(_SEVERAL)]
+_Candidates = Annotated[list[Value], Field(min_length=1), _EACH_ONCE, Tag(_SEVERAL)]
 PositiveChoices = Annotated[Annotated[Positive, Tag(_ONE)] | _Candidates[Positive], Discriminator(_one_or_several)]
 RateChoices = Annotated[
     Annotated[PositiveFloat, Tag(_ONE)] | _Candidates[PositiveFloat], Discriminator(_one_or_several)
@@ -524,17 +526,11 @@ Corruption = Literal[
 """What can be done to test images: see `thaw.data.corruptions`."""
 
 
-def _require_each_once(values: list[Value]) -> list[Value]:
-    if len(set(values)) < len(values):
-        raise ValueError(f"evaluate.corruptions: expected each corruption once, got {values}")
-    return values
-
-
 class EvaluateParams(_Section):
     """What else the models are tested on."""
 
     external: dict[ExternalName, ExternalParams]
-    corruptions: Annotated[list[Corruption], AfterValidator(_require_each_once)]
+    corruptions: Annotated[list[Corruption], _EACH_ONCE]
 
 
 class TrackingParams(_Section):
@@ -568,7 +564,7 @@ class Params(_Section):
     compute: ComputeParams
     training: TrainingParams
     variants: Annotated[dict[VariantName, Annotated[list[PhaseChoices], Field(min_length=1)]], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), _EACH_ONCE]
     evaluate: EvaluateParams
     report: ReportParams
     tracking: TrackingParams
@@ -600,12 +596,6 @@ class Params(_Section):
                 f"weights: file and weights_file: {values['weights']}, which DVC watches"
             )
         return values
-
-    @model_validator(mode="after")
-    def _has_no_seed_twice(self) -> "Params":
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: expected each seed once, got {self.seeds}")
-        return self
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -689,6 +679,7 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "text that matches {pattern}",
     "finite_number": "a finite number",
+    "not_distinct": "each value once",
     "trained_part": "one of 'head', 'all' and 'last:N', with the number of blocks for N",
     "bool_type": "true or false",
 }

@@ -163,6 +163,7 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("variants.frozen", [], "variants.frozen: expected at least one entry"),
         ("variants.a-b", [{"train": "head", "epochs": 1, "lr": 0.1}], "variants.a-b: expected text that matches"),
         ("variants", {}, "variants: expected at least one entry"),
+        ("variants", {"recommended": [{"train": "head"}]}, "variants: none can be called recommended, which in "),
         ("seeds", [], "seeds: expected at least one entry"),
         ("seeds", [1, 1], "seeds: expected each value once, got [1, 1]"),
         ("seeds", ["0"], "seeds.0: expected a whole number, got '0'"),

@@ -587,6 +587,15 @@ class Params(_Section):
                 moved = moved or phase.train != "head"
         return self
 
+    @field_validator("variants")
+    @classmethod
+    def _leave_a_name_to_the_summary(cls, variants: dict[str, list[PhaseChoices]]) -> dict[str, list[PhaseChoices]]:
+        if "recommended" in variants:
+            raise ValueError(
+                "none can be called recommended, which in reports/summary.json says which one is; choose another name"
+            )
+        return variants
+
     @field_validator("backbone", mode="before")
     @classmethod
     def _has_weights_that_dvc_watches(cls, values: Any) -> Any:

@@ -31,7 +31,7 @@ from thaw.data.duplicates import fingerprint
 from thaw.data.image_zip import encode_for_storage
 from thaw.ingest.folder_files import list_files
 from thaw.ingest.unpack import Unpacked, unpack_archive
-from thaw.params import load_params
+from thaw.params_file import load_params
 from vary_photos import PHOTOS, vary_photos
 
 Result = TypeVar("Result")

@@ -19,7 +19,8 @@ from thaw.data.split import split_images
 from thaw.data.splits_csv import SplitTable, read_splits
 from thaw.ingest.unpack import unpack_archive
 from thaw.network.model_folder import is_model_folder
-from thaw.params import BackboneParams, load_params
+from thaw.params import BackboneParams
+from thaw.params_file import load_params
 from thaw.paths import Cell
 from vary_photos import PHOTOS
 

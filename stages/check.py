@@ -15,7 +15,7 @@ from thaw.data.split import check_test_list
 from thaw.errors import exit_code
 from thaw.ingest.sources import check_external, check_source
 from thaw.network.backbone_list import check_backbone
-from thaw.params import load_params
+from thaw.params_file import load_params
 from thaw.utils.code_closure import list_code
 
 

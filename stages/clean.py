@@ -19,7 +19,7 @@ from thaw.ingest.checksums import read_checksums, read_or_restore
 from thaw.ingest.odd_entries import read_odd_entries
 from thaw.ingest.sources import name_source
 from thaw.ingest.unpack import Unpacked
-from thaw.params import load_params
+from thaw.params_file import load_params
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from thaw.data.external import clean_external, read_training_images
 from thaw.data.manifest import read_manifest, summarise
 from thaw.data.splits_csv import read_splits
 from thaw.errors import exit_code
-from thaw.params import load_params
+from thaw.params_file import load_params
 from thaw.paths import parse_external_set
 
 

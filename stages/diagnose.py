@@ -10,7 +10,7 @@ import sys
 
 from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
-from thaw.params import load_params
+from thaw.params_file import load_params
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import sys
 from thaw import paths
 from thaw.errors import exit_code
 from thaw.ingest.sources import fetch_archive
-from thaw.params import load_params
+from thaw.params_file import load_params
 
 
 def main() -> None:

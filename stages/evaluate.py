@@ -11,7 +11,7 @@ import sys
 
 from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
-from thaw.params import load_params
+from thaw.params_file import load_params
 from thaw.paths import parse_cell
 from thaw.tracking.background import tracked_evaluation
 from thaw.utils.ranks import relaunch

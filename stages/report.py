@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import exit_code
-from thaw.params import load_params
+from thaw.params_file import load_params
 from thaw.report.build import write_report
 from thaw.tracking.background import tracked_report
 

@@ -12,7 +12,7 @@ from thaw import paths
 from thaw.data.split import split_images
 from thaw.data.splits_csv import summarise_splits
 from thaw.errors import exit_code
-from thaw.params import load_params
+from thaw.params_file import load_params
 
 
 def main() -> None:

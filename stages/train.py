@@ -10,7 +10,8 @@ import sys
 
 from thaw.compute.cores import avoid_spinning
 from thaw.errors import exit_code
-from thaw.params import list_candidates, load_params
+from thaw.params import list_candidates
+from thaw.params_file import load_params
 from thaw.paths import parse_cell
 from thaw.tracking.background import tracked_training
 from thaw.utils.ranks import relaunch

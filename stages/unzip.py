@@ -14,7 +14,7 @@ from thaw.ingest.checksums import write_checksums
 from thaw.ingest.odd_entries import write_odd_entries
 from thaw.ingest.sources import name_source
 from thaw.ingest.unpack import unpack_archive
-from thaw.params import load_params
+from thaw.params_file import load_params
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from thaw.params import (
     Params,
     StorageParams,
     TrainingParams,
-    load_params,
 )
+from thaw.params_file import load_params
 from thaw.training.embed import embed_images
 
 # As it comes, an example that takes 0.2 s fails: no test asserts a time, and machines are busy.

@@ -21,7 +21,7 @@ from thaw.utils import code_closure
 from thaw.utils.code_closure import PACKAGE, closure_of, closure_sha256, imported_modules, list_code
 
 LAYERS = (
-    "errors", "params", "paths", "utils", "compute", "sample", "ingest", "data",
+    "errors", "params", "paths", "utils", "params_file", "compute", "sample", "ingest", "data",
     "network", "training", "evaluation", "diagnosis", "tracking", "report", "pipeline", "cli",
 )  # fmt: skip
 """Modules and packages of src/thaw in the order of the data: each imports only what stands before it."""
@@ -112,7 +112,8 @@ def test_a_library_is_imported_in_one_package_alone(library: str, homes: set[str
 
 
 @pytest.mark.parametrize(
-    "package", ["errors", "params", "paths", "utils", "sample", "ingest", "tracking", "report", "pipeline"]
+    "package",
+    ["errors", "params", "paths", "utils", "params_file", "sample", "ingest", "tracking", "report", "pipeline"],
 )
 def test_no_torch_where_none_is_needed(package: str) -> None:
     files = [PACKAGE / f"{package}.py"] if (PACKAGE / f"{package}.py").exists() else (PACKAGE / package).glob("*.py")

@@ -30,7 +30,8 @@ from thaw.data.split import split_images
 from thaw.errors import exit_code
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.ingest.unpack import unpack_archive
-from thaw.params import AnyPhase, BackboneParams, Phase, SolvedPhase, load_params
+from thaw.params import AnyPhase, BackboneParams, Phase, SolvedPhase
+from thaw.params_file import load_params
 from thaw.paths import Cell
 from thaw.sample.archive import draw_archive
 from thaw.training import checkpoint

@@ -24,7 +24,8 @@ from thaw.data.split import split_images
 from thaw.errors import DivergedError
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.ingest.unpack import unpack_archive
-from thaw.params import AnyPhase, Phase, SolvedPhase, load_params
+from thaw.params import AnyPhase, Phase, SolvedPhase
+from thaw.params_file import load_params
 from thaw.paths import Cell
 from thaw.training.embed import embed_images
 from thaw.training.train import train_cell

@@ -169,7 +169,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from thaw.evaluation.archive import evaluate_on_archive
-    from thaw.params import load_params
+    from thaw.params_file import load_params
 
     params = load_params()
     scores = evaluate_on_archive(
@@ -192,7 +192,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     from thaw.data.inspection import format_inspection, inspect_images
-    from thaw.params import LayoutParams, load_params
+    from thaw.params import LayoutParams
+    from thaw.params_file import load_params
 
     params = load_params()
     layout = LayoutParams(
@@ -207,7 +208,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _repro(arguments: argparse.Namespace) -> None:
-    from thaw.params import load_params
+    from thaw.params_file import load_params
 
     params = load_params()  # before DVC, whose sentences on its matrix name no parameter
     from thaw.pipeline.repro import StoppedError, reproduce_pipeline, require_jobs
@@ -221,7 +222,7 @@ def _repro(arguments: argparse.Namespace) -> None:
 
 
 def _status(_: argparse.Namespace) -> None:
-    from thaw.params import load_params
+    from thaw.params_file import load_params
 
     load_params()
     from thaw.pipeline.dvc_stages import explain
@@ -244,7 +245,7 @@ def _parse_classes(pairs: list[str]) -> dict[str, str]:
 
 
 def _sync(_: argparse.Namespace) -> None:
-    from thaw.params import load_params
+    from thaw.params_file import load_params
     from thaw.paths import COMPARISON_JSON, all_cells
     from thaw.report.champion import find_champion
     from thaw.tracking.background import sync_now
@@ -305,7 +306,7 @@ def _backbones(arguments: argparse.Namespace) -> None:
 
 def _show(_: argparse.Namespace) -> None:
     from thaw.network.summary import format_summary, summarise_model
-    from thaw.params import load_params
+    from thaw.params_file import load_params
     from thaw.training.notes import note_training, read_trainings
 
     params = load_params()

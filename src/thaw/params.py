@@ -1,13 +1,10 @@
-"""params.yaml -> frozen, typed, strictly validated parameters; everything is checked here, once."""
+"""What params.yaml may say: frozen, typed, strictly validated parameters; everything is checked here, once."""
 
-import difflib
 import itertools
-import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,17 +15,10 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from thaw.errors import ConfigError
-
-log = logging.getLogger(__name__)
 
 NO_FILE = "data/none"
 """The value of a parameter for "no file". It does exist, since DVC can only watch a file that does."""
@@ -78,11 +68,13 @@ def _is_trained_part(value: str) -> str:
 TrainedPart = Annotated[str, AfterValidator(_is_trained_part)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of params.yaml: no key but those declared here, and no value that has to be converted."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class PinnedParams(_Section):
+class PinnedParams(Section):
     """A public archive, and how to know that it is the right one."""
 
     url: str
@@ -94,7 +86,7 @@ LayoutKind = Literal["auto", "folders", "split_folders", "csv", "prefix"]
 """Where labels are read from: see `thaw.data.layouts`."""
 
 
-class LayoutParams(_Section):
+class LayoutParams(Section):
     """How labels are read from the files of an archive; each source of images has these keys."""
 
     layout: LayoutKind = "auto"
@@ -206,14 +198,14 @@ DataParams = Annotated[_Source, Field(discriminator="source"), BeforeValidator(_
 """Where the images come from: one class for each `data.source`, with the keys that it uses and no others."""
 
 
-class SampleParams(_Section):
+class SampleParams(Section):
     """How the sample is drawn."""
 
     images_per_class: Annotated[int, Field(ge=20, le=100_000)]
     seed: Seed
 
 
-class UnzipParams(_Section):
+class UnzipParams(Section):
     """What an archive may unpack to."""
 
     max_files: Positive
@@ -221,7 +213,7 @@ class UnzipParams(_Section):
     max_ratio: Positive
 
 
-class StorageParams(_Section):
+class StorageParams(Section):
     """The form in which images are stored, and predicted."""
 
     side_px: Positive
@@ -245,7 +237,7 @@ ValDraw = Literal["per_seed", "fixed"]
 """Whether each seed draws a val split of its own from what is not test."""
 
 
-class SplitParams(_Section):
+class SplitParams(Section):
     """How images are divided into train, val and test."""
 
     val_fraction: Fraction
@@ -285,7 +277,7 @@ class SplitParams(_Section):
         return self
 
 
-class BackboneParams(_Section):
+class BackboneParams(Section):
     """The pretrained network, and the size at which it sees images."""
 
     name: str
@@ -326,7 +318,7 @@ def _names_weights_file(values: Any) -> bool:
     return isinstance(kind, str) and ("." in kind or "/" in kind)
 
 
-class ComputeParams(_Section):
+class ComputeParams(Section):
     """How the device computes."""
 
     threads: Positive = 1
@@ -340,7 +332,7 @@ FLOAT32 = ComputeParams()
 """As the weights are stored, and as torch comes."""
 
 
-class EmbedParams(_Section):
+class EmbedParams(Section):
     """How features are computed."""
 
     batch_size: Positive
@@ -356,14 +348,14 @@ class EmbedParams(_Section):
         return self
 
 
-class AdamWParams(_Section):
+class AdamWParams(Section):
     """AdamW (Loshchilov and Hutter, ICLR 2019)."""
 
     name: Literal["adamw"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
 
 
-class SGDParams(_Section):
+class SGDParams(Section):
     """SGD with momentum (Sutskever et al., ICML 2013)."""
 
     name: Literal["sgd"] = "sgd"
@@ -384,7 +376,7 @@ OptimizerParams = Annotated[AdamWParams | SGDParams, Field(discriminator="name")
 """The optimiser by its name, with the knobs that it has; what params.yaml leaves out has these defaults."""
 
 
-class TrainingParams(_Section):
+class TrainingParams(Section):
     """What all phases of all variants share."""
 
     batch_size: Positive
@@ -399,7 +391,7 @@ class TrainingParams(_Section):
     batch_norm: Literal["frozen_stats", "train"]
 
 
-class TrainsPart(_Section):
+class TrainsPart(Section):
     """What all kinds of phases have."""
 
     train: TrainedPart
@@ -441,17 +433,15 @@ AnyPhase = Phase | SolvedPhase
 
 
 def _one_or_several(value: Any) -> str:
-    return _SEVERAL if isinstance(value, list) else _ONE
+    return SEVERAL if isinstance(value, list) else ONE
 
 
-_ONE, _SEVERAL = "a value", "a list"
+ONE, SEVERAL = "a value", "a list"
 """What pydantic puts behind the place of a number that may be a list."""
 
-_Candidates = Annotated[list[Value], Field(min_length=1), _EACH_ONCE, Tag(_SEVERAL)]
-PositiveChoices = Annotated[Annotated[Positive, Tag(_ONE)] | _Candidates[Positive], Discriminator(_one_or_several)]
-RateChoices = Annotated[
-    Annotated[PositiveFloat, Tag(_ONE)] | _Candidates[PositiveFloat], Discriminator(_one_or_several)
-]
+_Candidates = Annotated[list[Value], Field(min_length=1), _EACH_ONCE, Tag(SEVERAL)]
+PositiveChoices = Annotated[Annotated[Positive, Tag(ONE)] | _Candidates[Positive], Discriminator(_one_or_several)]
+RateChoices = Annotated[Annotated[PositiveFloat, Tag(ONE)] | _Candidates[PositiveFloat], Discriminator(_one_or_several)]
 
 
 class PhaseChoices(TrainsPart):
@@ -507,7 +497,7 @@ def list_candidates(phases: Sequence[PhaseChoices]) -> list[tuple[AnyPhase, ...]
     return list(itertools.product(*(phase.candidates() for phase in phases)))
 
 
-class ExternalParams(_Section):
+class ExternalParams(Section):
     """Another archive of labelled images, on which the models are tested as well."""
 
     path: str
@@ -526,20 +516,20 @@ Corruption = Literal[
 """What can be done to test images: see `thaw.data.corruptions`."""
 
 
-class EvaluateParams(_Section):
+class EvaluateParams(Section):
     """What else the models are tested on."""
 
     external: dict[ExternalName, ExternalParams]
     corruptions: Annotated[list[Corruption], _EACH_ONCE]
 
 
-class TrackingParams(_Section):
+class TrackingParams(Section):
     """Where runs are logged."""
 
     experiment: Annotated[str, StringConstraints(min_length=1)]
 
 
-class ReportParams(_Section):
+class ReportParams(Section):
     """What counts as a difference."""
 
     margin_points: PositiveFloat
@@ -551,7 +541,7 @@ class ReportParams(_Section):
         return self.margin_points / 100
 
 
-class Params(_Section):
+class Params(Section):
     """All of params.yaml."""
 
     data: DataParams
@@ -605,185 +595,3 @@ class Params(_Section):
                 f"weights: file and weights_file: {values['weights']}, which DVC watches"
             )
         return values
-
-
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check all parameters; a key under the name of an earlier release is read, with a warning.
-
-    The file is YAML 1.2, read as DVC reads it: `1e-5` is a number, as DVC writes it for `-S lr=0.00001`.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value. The message
-            names each culprit by its dotted path: `variants.frozen.0.lr: expected a number, got 'high'`.
-    """
-    try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist here; run this from the project's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if isinstance(values, dict):
-        _rename_old_keys(values, file=path)
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        complaints = "; ".join(_describe(detail) for detail in error.errors())
-        raise ConfigError(f"{path}: {complaints}") from None
-
-
-_RENAMED = {
-    "sample.pictures_per_class": "sample.images_per_class",
-    "clean.near_duplicate_bits": "clean.max_hamming_distance",
-    "training.accumulate_batches": "training.grad_accum_steps",
-    "training.optimizer": "training.optimizer.name",
-    "training.weight_decay": "training.optimizer.weight_decay",
-    "training.momentum": "training.optimizer.momentum",
-    "training.nesterov": "training.optimizer.nesterov",
-    "training.warm_up_share": "training.warmup_ratio",
-    "training.block_lr_decay": "training.layer_decay",
-}
-"""Keys of the last release and their names in this one; read for one release more. Later rows build on earlier ones."""
-
-
-def _rename_old_keys(values: dict[str, Any], *, file: Path) -> None:
-    """Move what stands under an old name to the new one, in place, and log a line for each.
-
-    Raises:
-        ConfigError: a key is there under both names.
-    """
-    for old, new in _RENAMED.items():
-        section, old_key = old.split(".")
-        place = values.get(section)
-        if not isinstance(place, dict) or old_key not in place or isinstance(place[old_key], dict):
-            continue  # a `training.optimizer` with keys is today's
-        value = place.pop(old_key)
-        *parents, new_key = new.split(".")[1:]
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        if new_key in place:
-            raise ConfigError(f"{file}: {old} is now called {new}, and both are set: remove {old}")
-        if place.get("name") == "adamw" and new_key not in AdamWParams.model_fields:
-            log.warning("%s: %s applies to sgd alone, where it is now called %s: remove it", file, old, new)
-            continue
-        place[new_key] = value
-        log.warning("%s: %s is now called %s: rename it; the old name goes with the next release", file, old, new)
-
-
-_EXPECTED = {
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "string_type": "text",
-    "list_type": "a list",
-    "model_type": "keys with values",
-    "model_attributes_type": "keys with values",
-    "dict_type": "keys with values",
-    "literal_error": "one of {expected}",
-    "union_tag_invalid": "one of {expected_tags}",
-    "greater_than": "a number above {gt:g}",
-    "greater_than_equal": "a number of at least {ge:g}",
-    "less_than": "a number below {lt:g}",
-    "less_than_equal": "a number of at most {le:g}",
-    "too_short": "at least one entry",
-    "string_too_short": "text that is not empty",
-    "string_pattern_mismatch": "text that matches {pattern}",
-    "finite_number": "a finite number",
-    "not_distinct": "each value once",
-    "trained_part": "one of 'head', 'all' and 'last:N', with the number of blocks for N",
-    "bool_type": "true or false",
-}
-"""pydantic's kinds of error (https://docs.pydantic.dev/latest/errors/validation_errors/) in the words of a user."""
-
-
-def _describe(detail: Any) -> str:
-    """One pydantic error as `dotted.path: what was expected, what came`."""
-    place, kind, context, value = _place(detail), detail["type"], detail.get("ctx", {}), detail["input"]
-    expected = _EXPECTED.get(kind, "").format_map(context)
-    if kind.startswith("union_tag"):
-        key = context["discriminator"].strip("'")
-        place, kind = (*place, key), "missing" if kind == "union_tag_not_found" else kind
-        value = value.get(key)
-    where = dotted(place) or "params"
-    if kind == "missing":
-        return f"{where}: this key is missing"
-    if kind == "extra_forbidden":
-        return f"{where}: {_explain_unknown(place, detail['loc'])}"
-    if kind == "value_error":
-        # The validators of `variants` cannot know where they are.
-        return f"{where}: {context['error']}" if place[:1] == ("variants",) else str(context["error"])
-    if not expected:
-        return f"{where}: {detail['msg']}, got {value!r}"
-    return f"{where}: expected {expected}, got {value!r}{_hint(place, detail)}"
-
-
-_UNIONS = (("data",), ("training", "optimizer"))
-"""Where params.yaml has one of several classes; pydantic puts the name of the class behind it."""
-
-
-def _place(detail: Any) -> tuple[str | int, ...]:
-    """Where in params.yaml an error is: pydantic's place without what stands in no file."""
-    place = tuple(part for part in detail["loc"] if part not in ("[key]", _ONE, _SEVERAL))
-    for union in _UNIONS:
-        if place[: len(union)] == union:
-            place = union + place[len(union) + 1 :]
-    return place
-
-
-def _explain_unknown(place: tuple[str | int, ...], loc: tuple[str | int, ...]) -> str:
-    """What is wrong with a key that does not exist here, and what may have been meant."""
-    *parents, key = place
-    knobs = list(_list_knobs(Params))
-    if place in knobs:  # so another class of the union has it
-        union, chosen = dotted(parents), loc[len(parents)]
-        return f"{chosen} has no such knob; remove it, or choose another {union}.name"
-    own = (
-        PhaseChoices.model_fields
-        if "variants" in parents
-        else [knob[-1] for knob in knobs if list(knob[:-1]) == parents]
-    )
-    near = difflib.get_close_matches(str(key), own, n=1) or [dotted(knob) for knob in knobs if knob[-1] == key]
-    remedy = f"did you mean {near[0]}?" if near else "remove it or correct its spelling"
-    return f"there is no such parameter; {remedy}"
-
-
-def _list_knobs(section: type[_Section], *path: str) -> Iterator[tuple[str, ...]]:
-    """The place of each key in params.yaml, but of those inside `variants`, whose names are the user's."""
-    for name, field in section.model_fields.items():
-        yield *path, name
-        if get_origin(field.annotation) is not dict:
-            for inner in (field.annotation, *get_args(field.annotation)):
-                if isinstance(inner, type) and issubclass(inner, _Section):
-                    yield from _list_knobs(inner, *path, name)
-
-
-_HINTS: dict[tuple[str | int, ...], str] = {
-    ("seeds",): "; write whole numbers in brackets: seeds: [0, 1, 2]",
-    ("variants",): "; write a name for each, and its phases below it: variants: {frozen: [{train: head}]}",
-    ("evaluate", "external"): "; write {} for none",
-    ("evaluate", "corruptions"): "; write [] for none",
-    ("data", "path"): f"; write {NO_FILE} for none",
-    ("data", "labels"): f"; write {NO_FILE} for none",
-    ("split", "test_list"): f"; write {NO_FILE} for none",
-    ("backbone", "weights_file"): f"; write {NO_FILE} for none",
-}
-"""How to write what is of the wrong kind: a list, a file that is not there."""
-
-
-def _hint(place: tuple[str | int, ...], detail: Any) -> str:
-    """How to write what has the wrong type."""
-    kind, value = detail["type"], detail["input"]
-    if place in _HINTS and kind in ("list_type", "dict_type", "string_type"):
-        return _HINTS[place]
-    if kind == "list_type" and place[:1] == ("variants",):
-        return f"; write its phases as a list: {place[1]}: [{{train: head}}]"
-    if kind not in ("float_type", "int_type") or not isinstance(value, str):
-        return ""
-    try:
-        return "; write it without quotes" if Decimal(value).is_finite() else ""
-    except InvalidOperation:
-        return ""
-
-
-def dotted(parts: Iterable[str | int]) -> str:
-    """`("variants", "frozen", 0, "lr")` -> `variants.frozen.0.lr`."""
-    return ".".join(str(part) for part in parts)

@@ -18,7 +18,7 @@ from PIL import Image
 from thaw.errors import DataError
 from thaw.ingest.cifar10 import convert_batches, holds_batches
 from thaw.ingest.unpack import unpack_archive
-from thaw.params import load_params
+from thaw.params_file import load_params
 
 CLASSES = [b"cat", b"ship"]
 

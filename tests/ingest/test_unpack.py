@@ -31,7 +31,8 @@ from conftest import ROOT
 from thaw.errors import DataError
 from thaw.ingest.archive_reader import archive_kind
 from thaw.ingest.unpack import unpack_archive
-from thaw.params import UnzipParams, load_params
+from thaw.params import UnzipParams
+from thaw.params_file import load_params
 from thaw.utils.atomic import partial_path
 
 LIMITS = UnzipParams(max_files=50, max_bytes=1_000_000, max_ratio=100)
@@ -517,7 +518,7 @@ def test_kill_9_in_the_middle_leaves_nothing_that_looks_done(tmp_path: Path) -> 
     (tmp_path / "archive").write_bytes(make_zip(many))
     code = (
         "import sys; from pathlib import Path; from thaw.ingest.unpack import unpack_archive; "
-        "from thaw.params import load_params; "
+        "from thaw.params_file import load_params; "
         "unpack_archive(Path(sys.argv[1]), Path(sys.argv[2]), limits=load_params(Path(sys.argv[3])).unzip)"
     )
     folder = tmp_path / "out" / "images"

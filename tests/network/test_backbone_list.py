@@ -84,7 +84,7 @@ def test_what_can_be_built_passes(default_params: Params) -> None:
 
 def test_no_library_of_networks_is_loaded() -> None:
     program = (
-        "import sys; from thaw.params import load_params; from thaw.network.backbone_list import check_backbone; "
+        "import sys; from thaw.params_file import load_params; from thaw.network.backbone_list import check_backbone; "
         "check_backbone(load_params()); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -11,7 +11,8 @@ from mlflow.entities import Run
 from conftest import ROOT, TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING, embed_tiny
 from thaw import paths
 from thaw.evaluation.evaluate import evaluate_cell
-from thaw.params import Params, list_candidates, load_params
+from thaw.params import Params, list_candidates
+from thaw.params_file import load_params
 from thaw.paths import Cell
 from thaw.tracking.location import tracking_uri
 from thaw.training.train import train_cell

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw.params import dotted
 from thaw.utils.code_closure import parse_list
+from thaw.utils.words import dotted
 
 MOST_NAMED = 3
 """So many parameters, modules or stages are named in one reason; the others are counted."""

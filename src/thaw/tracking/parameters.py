@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from thaw.params import AnyPhase, BackboneParams, StorageParams, TrainingParams, ValDraw, dotted
+from thaw.params import AnyPhase, BackboneParams, StorageParams, TrainingParams, ValDraw
 from thaw.paths import FEATURES, IMAGES, SPLITS, Cell
 from thaw.utils.dvc_lock import Stages, hashes
+from thaw.utils.words import dotted
 
 _UPSTREAM = ("data.", "sample.", "clean.", "split.", "embed.")
 """Sections of params.yaml that the stages before training read, and that its files do not name."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from thaw.errors import ThawError
-from thaw.params import load_params
+from thaw.params_file import load_params
 from thaw.paths import Cell, ExternalSet
 from thaw.tracking.content import is_evaluated
 from thaw.tracking.location import require_answer, tracking_uri

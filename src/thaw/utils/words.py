@@ -1,7 +1,7 @@
-"""Numbers and lists as they stand in sentences, and when two names are one."""
+"""Numbers, lists and places as they stand in sentences, and when two names are one."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -25,3 +25,8 @@ def count(n: int, one: str, many: str | None = None) -> str:
 def enumerate_words(parts: Sequence[str], *, last: str = "and") -> str:
     """`["x", "y", "z"]` -> "x, y and z"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
+
+
+def dotted(parts: Iterable[str | int]) -> str:
+    """`("variants", "frozen", 0, "lr")` -> `variants.frozen.0.lr`."""
+    return ".".join(str(part) for part in parts)

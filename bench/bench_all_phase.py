@@ -29,8 +29,7 @@ from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier
 from thaw.params import FLOAT32, Phase
 from thaw.training.inputs import TrainingData, build_inputs
-from thaw.training.loop import set_mode
-from thaw.training.optim import build_optimizer
+from thaw.training.optim import build_optimizer, set_mode
 
 ROUNDS = 3
 PHASE = Phase(train="all", epochs=1, lr=0.0001)

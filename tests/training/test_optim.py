@@ -15,13 +15,13 @@ from conftest import TINY_BACKBONE, TINY_TRAINING
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier
 from thaw.params import AdamWParams, OptimizerParams, Phase, SGDParams, TrainingParams
-from thaw.training.loop import set_mode
 from thaw.training.optim import (
     build_optimizer,
     count_correct,
     count_steps,
     cross_entropy,
     images_in_step,
+    set_mode,
     warmup_cosine,
     weigh_classes,
 )

@@ -36,6 +36,7 @@ from thaw.training.optim import (
     count_steps,
     cross_entropy,
     images_in_step,
+    set_mode,
     warmup_cosine,
     weigh_classes,
 )
@@ -396,23 +397,6 @@ def _train_epoch(run: _Run, phase: Phase, inputs: PhaseInputs, *, params: Traini
     state.flops += inputs.images * run.step_flops.training + inputs.val_images * run.step_flops.forward
     state.images_seen += inputs.images if phase.sees_images else 0
     run.save_or_stop(epoch_ended=True)
-
-
-def set_mode(model: Classifier, phase: Phase, params: TrainingParams) -> None:
-    """Training mode for what a phase trains of the backbone, with BatchNorm's statistics as `params.batch_norm` says.
-
-    What is frozen stays in eval mode: its BatchNorm keeps its statistics and its dropout is off, whatever
-    `params.batch_norm` says. Call it after `build_optimizer`, which decides what is trained.
-    """
-    model.train(phase.train != "head")
-    for module in model.modules():
-        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        parameters = list(module.parameters())
-        frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-        # A norm without parameters is in no block, so only an `all` phase is sure to train it.
-        loose = is_norm and not parameters and phase.train != "all"
-        if frozen or loose or (is_norm and params.batch_norm == "frozen_stats"):
-            module.eval()
 
 
 def _require_finite(run: _Run, phase: Phase, sums: Sums) -> None:

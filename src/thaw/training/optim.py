@@ -1,4 +1,4 @@
-"""How a phase learns: its loss, its optimiser, and the course of its learning rate.
+"""How a phase learns: its loss, its optimiser, what it keeps as it is, and the course of its learning rate.
 
 docs/recipes.md says what each knob does, and what it did on real photos.
 """
@@ -87,6 +87,23 @@ def build_optimizer(model: Classifier, phase: Phase, params: TrainingParams) -> 
             return torch.optim.AdamW(groups, lr=phase.lr)
         case SGDParams(momentum=momentum, nesterov=nesterov):
             return torch.optim.SGD(groups, lr=phase.lr, momentum=momentum, nesterov=nesterov)
+
+
+def set_mode(model: Classifier, phase: Phase, params: TrainingParams) -> None:
+    """Training mode for what a phase trains of the backbone, with BatchNorm's statistics as `params.batch_norm` says.
+
+    What is frozen stays in eval mode: its BatchNorm keeps its statistics and its dropout is off, whatever
+    `params.batch_norm` says. Call it after `build_optimizer`, which decides what is trained.
+    """
+    model.train(phase.train != "head")
+    for module in model.modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        parameters = list(module.parameters())
+        frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+        # A norm without parameters is in no block, so only an `all` phase is sure to train it.
+        loose = is_norm and not parameters and phase.train != "all"
+        if frozen or loose or (is_norm and params.batch_norm == "frozen_stats"):
+            module.eval()
 
 
 def count_steps(phase: Phase, *, images: int, params: TrainingParams) -> int:

@@ -196,6 +196,8 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from thaw.params_file import load_params
 
     params = load_params()
+    if not all(arguments.classes or ()):
+        raise ConfigError("--classes: a name is empty; name the folders, or leave --classes out")
     layout = LayoutParams(
         layout=arguments.layout or params.data.layout,
         classes=arguments.classes or params.data.classes,

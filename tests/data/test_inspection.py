@@ -17,7 +17,7 @@ from PIL import Image
 from conftest import ROOT
 from thaw import cli
 from thaw.data.inspection import format_inspection, inspect_images
-from thaw.errors import DataError
+from thaw.errors import ConfigError, DataError
 from thaw.params import LayoutKind, LayoutParams, Params
 
 CASES = ROOT.parent / "shared" / "cases"
@@ -105,6 +105,11 @@ def test_what_cannot_be_trained_on_is_told_after_the_table(
         package.writestr("Cat/1.jpg", b"")
     with pytest.raises(DataError, match=r"none\.zip leaves no sound image with a class"):
         run_cli(monkeypatch, str(tmp_path / "none.zip"))
+
+
+def test_an_empty_class_is_one_sentence(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^--classes: a name is empty; "):
+        run_cli(monkeypatch, str(archive), "--classes", "Cat", "")
 
 
 def test_the_layouts_are_those_of_the_parameters() -> None:

@@ -360,12 +360,10 @@ def _describe_pair(
 
 def _images_deciding(difference: float, half: float, *, margin: float, images: int) -> int:
     """How many images the nearest border between two outcomes is away."""
-    equivalent_to = margin - half
-    if equivalent_to < 0:
-        borders = [half]
-    else:
-        # An interval so narrow leaves nothing inconclusive between equivalent and better.
-        borders = [equivalent_to] if equivalent_to >= half else [equivalent_to, half]
+    end_of_equivalent = margin - half
+    borders = [max(half, end_of_equivalent)]
+    if 0 <= end_of_equivalent < half:
+        borders.append(end_of_equivalent)
     # At the border itself an outcome may fall either way.
     return max(1, math.ceil(min(abs(difference - border) for border in borders) * images))
 

@@ -150,7 +150,8 @@ def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
 
 def test_fewer_than_20_different_test_images_allow_no_statement(tmp_path: Path) -> None:
     params = make_params()
-    few = {"frozen": [list(range(10))] * 3, "fine_tuned": [[]] * 3, "two_stage": [[]] * 3}
+    none: list[list[int]] = [[]] * 3
+    few = {"frozen": [list(range(10))] * 3, "fine_tuned": none, "two_stage": none}
     make_project(tmp_path, params, mistakes=few, per_class=12)
     comparison = summarise(tmp_path, params)
     assert {pair.different_images for pair in comparison.pairs} == {11}, "of 12, two are copies"

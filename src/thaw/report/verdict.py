@@ -254,8 +254,8 @@ def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
     pairs = [pair for pair in external.pairs if advice.variant in (pair.a, pair.b)]
     better = [pair for pair in pairs if pair.outcome == "better" and pair.loser == advice.variant]
     if better:
-        found = enumerate_words([say_difference(pair) for pair in better])
-        return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {found}: better. "
+        differences = enumerate_words([say_difference(pair) for pair in better])
+        return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {differences}: better. "
     worse = [pair.loser for pair in pairs if pair.outcome == "better"]
     equal = [pair.other(advice.variant) for pair in pairs if pair.outcome == "equivalent"]
     flops = {row.variant: row.cost.flops for row in comparison.variants}

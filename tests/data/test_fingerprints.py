@@ -28,8 +28,8 @@ def test_what_is_written_comes_back_in_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_missing_or_damaged_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"prints does not exist: run the clean stage$"):
+    with pytest.raises(DataError, match=r"prints does not exist: run `dvc repro`, which runs the stage clean$"):
         read_fingerprints(tmp_path / "prints")
     (tmp_path / "prints").write_bytes(b"no such thing")
-    with pytest.raises(DataError, match=r"prints is damaged \(.*\): delete it and run the clean stage again$"):
+    with pytest.raises(DataError, match=r"prints is damaged \(.*\); delete it and run `dvc repro`$"):
         read_fingerprints(tmp_path / "prints")

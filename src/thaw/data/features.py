@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from thaw.data.splits_csv import Split, SplitTable
 from thaw.errors import DataError
 from thaw.utils.atomic import new_file
+from thaw.utils.records import open_tensors
 
 Features = NDArray[np.float32]
 
@@ -63,19 +63,14 @@ def write_features(path: Path, table: FeatureTable) -> None:
 
 def read_features(path: Path) -> FeatureTable:
     """Read what `write_features` wrote; DataError if it is missing or damaged."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist: run the embed stage")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads(file.metadata()["about"])
-            tensor = file.get_tensor("features")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it and run `dvc repro embed`") from None
-    return FeatureTable(
-        paths=tuple(about["paths"]),
-        backbone_sha256=about["backbone_sha256"],
-        views=tensor if tensor.ndim == 3 else tensor[:, None],
-    )
+    with open_tensors(path, framework="numpy", stage="embed") as file:
+        about = json.loads(file.metadata()["about"])
+        tensor = file.get_tensor("features")
+        return FeatureTable(
+            paths=tuple(about["paths"]),
+            backbone_sha256=about["backbone_sha256"],
+            views=tensor if tensor.ndim == 3 else tensor[:, None],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from thaw.data.duplicates import THUMBNAIL_SIDE_PX, Fingerprints
-from thaw.errors import DataError
 from thaw.utils.atomic import new_file
+from thaw.utils.records import open_tensors
 
 
 def write_fingerprints(path: Path, images: Sequence[str], fingerprints: Fingerprints) -> None:
@@ -28,14 +27,9 @@ def write_fingerprints(path: Path, images: Sequence[str], fingerprints: Fingerpr
 
 def read_fingerprints(path: Path) -> tuple[list[str], Fingerprints]:
     """The paths of the images, and the fingerprints of these; DataError if the file is missing or damaged."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist: run the clean stage")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            images = json.loads(file.metadata()["paths"])
-            rows = file.get_tensor("fingerprints")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete it and run the clean stage again") from None
+    with open_tensors(path, framework="numpy", stage="clean") as file:
+        images = json.loads(file.metadata()["paths"])
+        rows = file.get_tensor("fingerprints")
     hashes = np.ascontiguousarray(rows[:, :8]).view(">u8")[:, 0].astype(np.uint64)
     thumbnails = rows[:, 8:].reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX)
     return images, Fingerprints(hashes=hashes, thumbnails=thumbnails)

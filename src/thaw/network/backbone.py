@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from thaw.data.transforms import Preprocessing
-from thaw.errors import DataError, one_line
+from thaw.errors import DataError
 from thaw.params import BackboneParams
 from thaw.utils.atomic import new_file
-from thaw.utils.records import Record
+from thaw.utils.records import Record, open_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +70,9 @@ def read_backbone(path: Path, *, params: BackboneParams) -> Backbone:
     Raises:
         DataError: the file is missing or damaged, or holds a backbone that was not built from `params`.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist: run `dvc repro`, which runs the stage embed")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = _About.model_validate_json(file.metadata()["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-    except (OSError, ValidationError, TypeError, KeyError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged ({one_line(error)}): delete it and run `dvc repro embed`") from None
+    with open_tensors(path, framework="pt", stage="embed") as file:
+        about = _About.model_validate_json(file.metadata()["about"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
     if about.params != params:
         raise DataError(f"{path} is not what `backbone` in params.yaml says; run `dvc repro`")
     parameters = {name for block in about.blocks for name in block.parameters}

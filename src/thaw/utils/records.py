@@ -1,14 +1,16 @@
-"""JSON and CSV files with a fixed schema, so that whoever reads one is told what is wrong with it in one sentence."""
+"""JSON, CSV and safetensors files of a fixed schema: whoever reads one is told in a sentence what is wrong with it."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 
-from thaw.errors import DataError
+from thaw.errors import DataError, one_line
 from thaw.utils.atomic import new_file, write_json
 
 
@@ -80,7 +82,22 @@ def parse_number(path: Path, row: dict[str, str], column: str) -> float:
     return value
 
 
+@contextmanager
+def open_tensors(path: Path, *, framework: Literal["numpy", "pt"], stage: str) -> Iterator[Any]:
+    """Yield the opened safetensors file, which `stage` writes; whatever is wrong with what is read of it is said.
+
+    Raises:
+        DataError: the file is missing, is no such file, or lacks what the block asks for.
+    """
+    try:
+        with safe_open(_require_file(path, stage), framework=framework) as file:
+            yield file
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise DataError(f"{path} is damaged ({one_line(error)}); delete it and run `dvc repro`") from None
+
+
 def _require_file(path: Path, stage: str) -> Path:
     if not path.is_file():
-        raise DataError(f"{path} does not exist: run `dvc repro`, which runs the stage {stage}")
+        lack = "is no file" if path.exists() else "does not exist"
+        raise DataError(f"{path} {lack}: run `dvc repro`, which runs the stage {stage}")
     return path

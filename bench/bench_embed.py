@@ -41,7 +41,8 @@ from thaw.compute.memory import keep_freed_memory
 from thaw.data.decode import Pixels
 from thaw.data.image_zip import ImageZip
 from thaw.data.loader import batches
-from thaw.data.transforms import centre_view, normalise
+from thaw.data.tensors import normalise
+from thaw.data.transforms import centre_view
 from thaw.network.backbones import build_backbone
 from thaw.network.fusion import fold_batch_norm, fuse_for_inference
 from thaw.params import FLOAT32, ComputeParams

@@ -21,7 +21,8 @@ from thaw.compute.memory import keep_freed_memory
 from thaw.data.features import LabelledImages, read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
-from thaw.data.transforms import centre_view, normalise
+from thaw.data.tensors import normalise
+from thaw.data.transforms import centre_view
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier
 from thaw.params import Phase

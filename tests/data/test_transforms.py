@@ -1,16 +1,15 @@
-"""Views: the centre, a random part, and the numbers that a network sees.
+"""Views: the centre, and a random part.
 
 Run with `pytest tests/data/test_transforms.py`.
 """
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from thaw.data.decode import Pixels, encode
 from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import Preprocessing, centre_view, normalise, random_view
+from thaw.data.transforms import Preprocessing, centre_view, random_view
 from thaw.utils.random_streams import random_stream
 
 SMALL = Preprocessing(
@@ -50,11 +49,3 @@ def test_both_directions_occur() -> None:
     views = [random_view(stored(left_bright), SMALL, random_stream(3, key)) for key in range(200)]
     mirrored = sum(bool(view[:, 0].mean() < view[:, -1].mean()) for view in views)
     assert 60 < mirrored < 140
-
-
-def test_normalise() -> None:
-    views = np.full((2, 4, 4, 3), 255, np.uint8)
-    images = normalise(views, SMALL, torch.device("cpu"))
-    assert images.shape == (2, 3, 4, 4)
-    assert images.is_contiguous(memory_format=torch.channels_last)
-    assert images[0, :, 0, 0].tolist() == [2.0, 1.0, 0.5]

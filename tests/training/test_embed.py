@@ -25,7 +25,8 @@ from thaw import paths
 from thaw.data.features import FeatureTable, read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
-from thaw.data.transforms import Preprocessing, normalise
+from thaw.data.tensors import normalise
+from thaw.data.transforms import Preprocessing
 from thaw.errors import ConfigError, TrainingError
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier

@@ -16,7 +16,8 @@ from thaw import paths
 from thaw.data.features import LabelledImages, read_features, select_split
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
-from thaw.data.transforms import centre_view, normalise
+from thaw.data.tensors import normalise
+from thaw.data.transforms import centre_view
 from thaw.evaluation.scores import log_loss
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card

@@ -1,21 +1,18 @@
-"""Pixels -> views, the squares that a network is shown, and views -> tensors."""
+"""Pixels -> views, the squares that a network is shown."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from thaw.data.decode import Pixels
 from thaw.data.stored_image import StoredImage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """What a backbone wants to be shown; it was trained on images prepared like this."""
+class Crop:
+    """How a view is cut from an image."""
 
     image_size_px: int
     """Images are squares of this side."""
@@ -25,6 +22,11 @@ class Preprocessing:
 
     interpolation: Literal["bilinear", "bicubic"]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing(Crop):
+    """What a backbone wants to be shown; it was trained on images prepared like this."""
+
     mean: tuple[float, float, float]
     """Subtracted from each channel, of pixels in [0, 1]."""
 
@@ -32,7 +34,7 @@ class Preprocessing:
     """What each channel is divided by then."""
 
 
-def centre_view(image: StoredImage, preprocessing: Preprocessing) -> Pixels:
+def centre_view(image: StoredImage, crop: Crop) -> Pixels:
     """Resize the short side and cut the middle square: how an image is looked at when nothing is learnt.
 
     Returns:
@@ -42,12 +44,12 @@ def centre_view(image: StoredImage, preprocessing: Preprocessing) -> Pixels:
         DataError: the image is damaged.
     """
     height, width = image.height_px, image.width_px
-    side = min(height, width) * preprocessing.image_size_px / preprocessing.resize_px
+    side = min(height, width) * crop.image_size_px / crop.resize_px
     left, top = (width - side) / 2, (height - side) / 2
-    return _resize(image, (left, top, left + side, top + side), preprocessing)
+    return _resize(image, (left, top, left + side, top + side), crop)
 
 
-def random_view(image: StoredImage, preprocessing: Preprocessing, random: np.random.Generator) -> Pixels:
+def random_view(image: StoredImage, crop: Crop, random: np.random.Generator) -> Pixels:
     """A random part of the image, possibly mirrored: the usual augmentation (Szegedy et al., CVPR 2015).
 
     The part covers 35 to 100 % of the area and is up to a third wider than high, or higher than wide. Shapes and
@@ -60,35 +62,20 @@ def random_view(image: StoredImage, preprocessing: Preprocessing, random: np.ran
     part_height = min(height, float(np.sqrt(area / aspect)))
     left = random.uniform(0, width - part_width)
     top = random.uniform(0, height - part_height)
-    view = _resize(image, (left, top, left + part_width, top + part_height), preprocessing)
+    view = _resize(image, (left, top, left + part_width, top + part_height), crop)
     return view[:, ::-1] if random.random() < 0.5 else view
 
 
-def _resize(image: StoredImage, box: tuple[float, float, float, float], preprocessing: Preprocessing) -> Pixels:
+def _resize(image: StoredImage, box: tuple[float, float, float, float], crop: Crop) -> Pixels:
     """The part of an image in `box` (left, top, right, bottom) as a square.
 
     The image is decoded at the smallest size at which that part still has at least as many pixels as the square:
     at 96 px that takes half the time, and it looks the same (a test says how much it differs).
     """
     left, top, right, bottom = box
-    pixels, shrink = image.shrunk_pixels(min(right - left, bottom - top) / preprocessing.image_size_px)
+    pixels, shrink = image.shrunk_pixels(min(right - left, bottom - top) / crop.image_size_px)
     part = (left / shrink, top / shrink, right / shrink, bottom / shrink)
     resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-    size = (preprocessing.image_size_px, preprocessing.image_size_px)
-    resized = Image.fromarray(pixels).resize(size, resample[preprocessing.interpolation], box=part)
+    size = (crop.image_size_px, crop.image_size_px)
+    resized = Image.fromarray(pixels).resize(size, resample[crop.interpolation], box=part)
     return np.asarray(resized)
-
-
-def normalise(views: NDArray[np.uint8] | Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """Views, shape `(B, S, S, 3)`, uint8 -> images, shape `(B, 3, S, S)`, float32, channels last, on `device`."""
-    host = torch.as_tensor(views)
-    if device.type == "cuda":
-        # A GPU fetches pinned memory by itself, several times as fast.
-        host = host.pin_memory()
-    batch, height, width, channels = host.shape
-    # Whole rows of pixels at a time: with three numbers in the innermost loop, arithmetic takes twice as long.
-    rows = host.to(device, non_blocking=True).view(batch, height, width * channels).float()
-    mean = torch.tensor(preprocessing.mean * width, device=device)
-    std = torch.tensor(preprocessing.std * width, device=device)
-    rows.div_(255).sub_(mean).div_(std)
-    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -12,7 +12,8 @@ from thaw.compute.memory import explain_out_of_memory
 from thaw.data.decode import Pixels
 from thaw.data.loader import batches
 from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import centre_view, normalise
+from thaw.data.tensors import normalise
+from thaw.data.transforms import centre_view
 from thaw.evaluation.predictions_csv import Probabilities
 from thaw.network.classifier import Classifier
 from thaw.params import FLOAT32, ComputeParams

@@ -18,7 +18,8 @@ from torch import Tensor
 from thaw.data.decode import Pixels, encode
 from thaw.data.image_zip import ImageZip
 from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import centre_view, normalise
+from thaw.data.tensors import normalise
+from thaw.data.transforms import centre_view
 from thaw.errors import ConfigError, DataError
 from thaw.network.backbones import plain_network
 from thaw.network.classifier import SavedModel, load_model

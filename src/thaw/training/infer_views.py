@@ -16,7 +16,8 @@ from thaw.data.decode import Pixels
 from thaw.data.image_zip import ImageZip
 from thaw.data.loader import batches
 from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import Preprocessing, centre_view, normalise, random_view
+from thaw.data.tensors import normalise
+from thaw.data.transforms import Preprocessing, centre_view, random_view
 from thaw.params import ComputeParams
 from thaw.utils.random_streams import random_stream
 

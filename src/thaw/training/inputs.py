@@ -16,7 +16,8 @@ from thaw.compute.precision import compiled, in_precision
 from thaw.data.features import LabelledImages
 from thaw.data.image_zip import ImageZip
 from thaw.data.loader import batches
-from thaw.data.transforms import centre_view, normalise, random_view
+from thaw.data.tensors import normalise
+from thaw.data.transforms import centre_view, random_view
 from thaw.network.classifier import Classifier, module_sha256
 from thaw.network.cut import require_cut
 from thaw.params import ComputeParams, Phase, TrainingParams

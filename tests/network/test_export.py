@@ -18,7 +18,7 @@ import torchvision
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from conftest import TINY_BACKBONE, TINY_STORAGE, TINY_TRAINING
 from thaw import cli
@@ -26,12 +26,12 @@ from thaw.data.decode import encode
 from thaw.data.stored_image import StoredImage
 from thaw.data.transforms import Preprocessing, centre_view
 from thaw.errors import ConfigError, DataError
-from thaw.network import export, onnx_graph
+from thaw.network import export, onnx_export, onnx_graph
 from thaw.network.backbones import build_backbone
-from thaw.network.classifier import Classifier, load_model, save_model
+from thaw.network.classifier import Classifier, SavedModel, load_model, save_model
 from thaw.network.deployable import CentreView, ViewClassifier
 from thaw.network.export import Format, export_model
-from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard
+from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, read_model_card
 from thaw.network.onnx_export import largest_difference, onnx_model, run_onnx
 from thaw.params import BackboneParams, Phase
 
@@ -118,17 +118,65 @@ def test_a_graph_of_one_model_is_filled_with_another(project: Path) -> None:
             expected = ViewClassifier(model.classifier, temperature=1.5 + seed).eval()(torch.from_numpy(views))
         assert largest_difference(said[-1], expected) < 1e-6
     assert np.abs(said[0][0] - said[1][0]).max() > 1e-3
-    assert len(list(Path(".thaw/onnx").glob("mobilenet*.onnx"))) == 1
+    assert len(list(Path(".thaw/onnx").glob("network*.onnx"))) == 1
 
 
-def test_tensors_that_do_not_fit_the_graph_are_one_sentence(tmp_path: Path) -> None:
+def test_a_graph_is_kept_only_when_it_was_found_to_compute_what_torch_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model-0"
+    save_tiny(folder)
+    monkeypatch.chdir(tmp_path)
+    kept = onnx_graph.graph_file(read_model_card(folder))
+
+    def differ(model: onnx.ModelProto, saved: SavedModel) -> float:
+        assert not kept.exists(), "a kill would leave a graph that nothing has checked"
+        return float("nan")
+
+    monkeypatch.setattr(onnx_export, "_difference_from_torch", differ)
+    with pytest.raises(DataError, match=r"as ONNX its network, mobilenet_v3_small, computes something else, by nan "):
+        onnx_model(folder)
+    assert not kept.exists()
+
+
+FIRST = "backbone.blocks.features_0.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({FIRST: torch.zeros(16, 3, 5, 5)}, "1 tensor of another shape"),
+        ({FIRST: torch.full((16, 3, 3, 3), torch.nan)}, f"holds NaN or infinite numbers, in {FIRST}"),
+        ({"other": torch.zeros(1)}, r"1 tensor too many \(other\)"),
+        ({FIRST: None}, "1 of .* tensors missing"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_one_sentence_with_a_graph_and_without(
+    tmp_path: Path, change: dict[str, Tensor | None], said: str
+) -> None:
     folder = tmp_path / "broken"
     save_tiny(folder)
-    state = load_file(folder / "model.safetensors")
-    state["head.weight"] = torch.zeros(2, 7)
-    save_file(state, folder / "model.safetensors")
-    with pytest.raises(DataError, match=r"holds no whole model \(head\.weight has the shape \(2, 7\), not "):
-        onnx_graph.find_onnx(folder)
+    state = load_file(folder / "model.safetensors") | change
+    save_file({name: tensor for name, tensor in state.items() if tensor is not None}, folder / "model.safetensors")
+    messages = set()
+    for read in (load_model, onnx_graph.find_onnx):
+        with pytest.raises(DataError, match=rf"broken holds no whole model \(model\.safetensors .*{said}") as caught:
+            read(folder)
+        messages.add(str(caught.value))
+    assert len(messages) == 1
+
+
+def test_tensors_of_half_precision_are_filled_in_as_torch_loads_them(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "half")
+    state = load_file(tmp_path / "half/model.safetensors")
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    save_file(half, tmp_path / "half/model.safetensors")
+    filled = onnx_graph.find_onnx(tmp_path / "half")
+    assert filled is not None
+    views = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    network = ViewClassifier(load_model(tmp_path / "half").classifier, temperature=1.5).eval()
+    with torch.inference_mode():
+        assert largest_difference(run_onnx(filled, views), network(torch.from_numpy(views))) < 1e-6
 
 
 def test_an_exported_onnx_file_needs_nothing_but_onnxruntime(tmp_path: Path) -> None:

@@ -14,8 +14,14 @@ from torch import Tensor, nn
 from thaw.errors import ConfigError, DataError
 from thaw.network.backbone import Backbone
 from thaw.network.model_card import ModelCard, write_model_card
-from thaw.network.model_folder import TENSORS, Shapes, check_model_folder, refuse_model_folder
-from thaw.network.weights_file import explain_misfit, first_not_finite
+from thaw.network.model_folder import (
+    TENSORS,
+    check_model_folder,
+    refuse_model_folder,
+    require_finite,
+    require_tensors,
+)
+from thaw.network.weights_file import first_not_finite
 from thaw.params import TrainsPart
 from thaw.utils.atomic import PERMISSIONS
 
@@ -112,11 +118,10 @@ def load_model(folder: Path, *, backbone: Backbone | None = None) -> SavedModel:
             classifier = Classifier(backbone, classes=card.classes, seed=0)
         else:
             classifier = _build_empty(card) or _build(card)
-        _require_tensors(classifier, shapes, network=card.backbone.name)
+        needed = {name: tuple(tensor.shape) for name, tensor in classifier.state_dict().items()}
+        require_tensors(shapes, needed, network=card.backbone.name)
         state = load_file(folder / TENSORS)
-        wrong = first_not_finite(state)
-        if wrong is not None:
-            raise DataError(f"{TENSORS} holds NaN or infinite numbers, in {wrong}")
+        require_finite(first_not_finite(state))
         if classifier.head.weight.is_meta:
             classifier = classifier.to_empty(device="cpu") if _is_all_in(classifier, state) else _build(card)
         classifier.load_state_dict(state)
@@ -144,14 +149,6 @@ def _build_empty(card: ModelCard) -> Classifier | None:
             return _build(card)
     except (RuntimeError, TypeError, ValueError, ConfigError):
         return None
-
-
-def _require_tensors(model: Classifier, shapes: Shapes, *, network: str) -> None:
-    """Raise DataError unless a file has the very tensors of a model."""
-    needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    misfit = explain_misfit(shapes, needed, network=network, known=())
-    if misfit:
-        raise DataError(f"{TENSORS} {misfit}")
 
 
 def _is_all_in(model: Classifier, state: Mapping[str, Tensor]) -> bool:

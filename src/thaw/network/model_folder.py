@@ -12,12 +12,10 @@ from safetensors import SafetensorError, safe_open
 from thaw.errors import DataError, one_line
 from thaw.network import model_card
 from thaw.network.model_card import ModelCard, read_model_card
+from thaw.network.shapes import Shapes, explain_misfit
 
 TENSORS = "model.safetensors"
 """The file of the tensors, in the folder of the model."""
-
-Shapes = dict[str, tuple[int, ...]]
-"""The names of tensors and their shapes."""
 
 _MAX_CARD_BYTES = 4 * 2**20
 """The card of a thousand classes has some 30,000 bytes."""
@@ -55,6 +53,19 @@ def require_model_folder(folder: Path) -> None:
         check_model_folder(folder)
     except (OSError, DataError) as error:
         raise refuse_model_folder(folder, error) from None
+
+
+def require_tensors(shapes: Shapes, needed: Shapes, *, network: str) -> None:
+    """Raise DataError unless a model has the very tensors that its network needs."""
+    misfit = explain_misfit(shapes, needed, network=network, known=())
+    if misfit:
+        raise DataError(f"{TENSORS} {misfit}")
+
+
+def require_finite(first_not_finite: str | None) -> None:
+    """Raise DataError if one of a model's tensors, which has this name, holds NaN or infinite numbers."""
+    if first_not_finite is not None:
+        raise DataError(f"{TENSORS} holds NaN or infinite numbers, in {first_not_finite}")
 
 
 def refuse_model_folder(folder: Path, error: Exception) -> DataError:

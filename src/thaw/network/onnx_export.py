@@ -22,7 +22,7 @@ from thaw.network.classifier import SavedModel, load_model
 from thaw.network.deployable import CentreView, ViewClassifier, describe_view
 from thaw.network.fusion import fold_batch_norm, foldable_norms
 from thaw.network.model_card import read_model_card
-from thaw.network.onnx_graph import FoldedNorm, find_onnx, graph_file, write_graph
+from thaw.network.onnx_graph import Architecture, FoldedNorm, fill_graph, find_onnx, graph_file, serialise_graph
 from thaw.paths import ONNX_GRAPHS
 from thaw.utils.atomic import new_file
 from thaw.utils.code_closure import closure_sha256
@@ -52,19 +52,18 @@ def onnx_model(folder: Path) -> onnx.ModelProto:
         saved = load_model(folder)
         name = saved.card.backbone.name
         try:
-            graph, folded = _export_architecture(saved)
+            exported = _export_architecture(saved)
         except Exception as error:  # the exporter raises whatever a network's code leads it to
             raise DataError(f"{folder}: its network, {name}, cannot be written as ONNX ({one_line(error)})") from error
-        write_graph(file, graph, folded=folded, view=describe_view(saved.classifier.preprocessing))
-        made = find_onnx(folder)
-        assert made is not None
+        made = fill_graph(exported, folder)
         difference = _difference_from_torch(made, saved)
         if not difference <= MOST_DIFFERENCE:
-            file.unlink()
             raise DataError(
                 f"{folder}: as ONNX its network, {name}, computes something else, by {difference:.2g} where "
                 f"{MOST_DIFFERENCE:g} is let through"
             )
+        with new_file(file) as temporary:
+            temporary.write_bytes(exported)
     return made
 
 
@@ -146,7 +145,7 @@ def export_graph(module: nn.Module, example: Tensor, *, dynamic: Sequence[int], 
     return made
 
 
-def _export_architecture(saved: SavedModel) -> tuple[onnx.ModelProto, list[FoldedNorm]]:
+def _export_architecture(saved: SavedModel) -> bytes:
     """The graph of an architecture with random weights: equal ones would be merged, and could not be filled."""
     classifier = copy.deepcopy(saved.classifier)
     generator = torch.Generator().manual_seed(0)
@@ -154,14 +153,21 @@ def _export_architecture(saved: SavedModel) -> tuple[onnx.ModelProto, list[Folde
         for tensor in classifier.state_dict().values():
             if tensor.is_floating_point():
                 tensor.uniform_(0.5, 1.5, generator=generator)
-    folded = [
-        FoldedNorm(convolution=f"backbone.{convolution}", norm=f"backbone.{norm}", eps=_eps(classifier.backbone, norm))
-        for convolution, norm in foldable_norms(classifier.backbone)
-    ]
+    architecture = Architecture(
+        tensors={name: tuple(tensor.shape) for name, tensor in classifier.state_dict().items()},
+        folded=tuple(
+            FoldedNorm(
+                convolution=f"backbone.{convolution}", norm=f"backbone.{norm}", eps=_eps(classifier.backbone, norm)
+            )
+            for convolution, norm in foldable_norms(classifier.backbone)
+        ),
+        view=describe_view(classifier.preprocessing),
+    )
     classifier.backbone = fold_batch_norm(classifier.backbone)
     size_px = classifier.preprocessing.image_size_px
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
-    return export_graph(ViewClassifier(classifier, temperature=2.0), example, dynamic=[0], name="views"), folded
+    graph = export_graph(ViewClassifier(classifier, temperature=2.0), example, dynamic=[0], name="views")
+    return serialise_graph(graph, architecture)
 
 
 def _eps(backbone: nn.Module, name: str) -> float:

@@ -16,16 +16,24 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from thaw.errors import DataError
 from thaw.network.model_card import ModelCard, read_model_card
-from thaw.network.model_folder import TENSORS, refuse_model_folder
+from thaw.network.model_folder import (
+    TENSORS,
+    check_model_folder,
+    refuse_model_folder,
+    require_finite,
+    require_tensors,
+)
 from thaw.paths import ONNX_GRAPHS
-from thaw.utils.atomic import new_file
 from thaw.utils.code_closure import closure_sha256
 from thaw.utils.records import Record
 
 TEMPERATURE = "temperature"
 """The initializer that the logits are divided by."""
-_FOLDED = "folded"
+_ARCHITECTURE = "architecture"
+
+Array = NDArray[Any] | np.float32
 
 
 class FoldedNorm(Record):
@@ -34,6 +42,17 @@ class FoldedNorm(Record):
     convolution: str
     norm: str
     eps: float
+
+
+class Architecture(Record):
+    """What a graph has to be told of to be filled, and to be given images."""
+
+    tensors: dict[str, tuple[int, ...]]
+    """The names and shapes of the tensors of a model."""
+
+    folded: tuple[FoldedNorm, ...]
+    view: dict[str, Any]
+    """How images are cut; see `deployable.describe_view`."""
 
 
 def graph_file(card: ModelCard) -> Path:
@@ -45,15 +64,14 @@ def graph_file(card: ModelCard) -> Path:
         "libraries": [version(name) for name in ("onnx", "onnxscript")],
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return ONNX_GRAPHS / f"{card.backbone.name}-{card.backbone.image_size_px}px-{key[:16]}.onnx"
+    # Without the backbone's name: a card may be anybody's, and name no network but a path.
+    return ONNX_GRAPHS / f"network-{card.backbone.image_size_px}px-{key[:16]}.onnx"
 
 
-def write_graph(path: Path, graph: onnx.ModelProto, *, folded: Sequence[FoldedNorm], view: Mapping[str, Any]) -> None:
-    """Keep an exported graph, which layers it does not have, and how its views are cut."""
-    facts = {_FOLDED: [norm.model_dump() for norm in folded], "view": view}
-    onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in facts.items()})
-    with new_file(path) as temporary:
-        temporary.write_bytes(graph.SerializeToString())
+def serialise_graph(graph: onnx.ModelProto, architecture: Architecture) -> bytes:
+    """An exported graph as it is kept."""
+    onnx.helper.set_model_props(graph, {_ARCHITECTURE: architecture.model_dump_json()})
+    return bytes(graph.SerializeToString())
 
 
 def describe(card: ModelCard, *, view: Mapping[str, Any]) -> dict[str, str]:
@@ -77,27 +95,40 @@ def find_onnx(folder: Path) -> onnx.ModelProto | None:
     Raises:
         DataError: there is no such model, or its tensors do not fit its description.
     """
-    card = read_model_card(folder)
-    kept = graph_file(card)
-    if not kept.is_file():
-        return None
-    graph = onnx.load_model_from_string(kept.read_bytes())
-    facts = {prop.key: json.loads(prop.value) for prop in graph.metadata_props}
-    folded = [FoldedNorm.model_validate(norm) for norm in facts[_FOLDED]]
-    onnx.helper.set_model_props(graph, describe(card, view=facts["view"]))
+    kept = graph_file(read_model_card(folder))
+    return fill_graph(kept.read_bytes(), folder) if kept.is_file() else None
+
+
+def fill_graph(kept: bytes, folder: Path) -> onnx.ModelProto:
+    """The graph of an architecture with the tensors of a saved model of it.
+
+    Raises:
+        DataError: there is no such model, or its tensors do not fit the graph.
+    """
+    graph = onnx.load_model_from_string(kept)
+    props = {prop.key: prop.value for prop in graph.metadata_props}
+    architecture = Architecture.model_validate_json(props[_ARCHITECTURE])
     try:
+        card, shapes = check_model_folder(folder)
+        require_tensors(shapes, architecture.tensors, network=card.backbone.name)
         tensors = load_file(folder / TENSORS)
-        _fill(graph, _fold(tensors, folded) | {TEMPERATURE: np.float32(card.temperature)})
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        require_finite(next((name for name, tensor in tensors.items() if not np.isfinite(tensor).all()), None))
+    except (OSError, SafetensorError, DataError) as error:
         raise refuse_model_folder(folder, error) from None
+    onnx.helper.set_model_props(graph, describe(card, view=architecture.view))
+    filled = _fold(tensors, architecture.folded) | {TEMPERATURE: np.float32(card.temperature)}
+    for initializer in graph.graph.initializer:
+        if initializer.name in filled:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(initializer.data_type)
+            value = np.asarray(filled[initializer.name], dtype)
+            assert value.shape == tuple(initializer.dims), initializer.name
+            initializer.CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
     return graph
 
 
-def _fold(
-    tensors: Mapping[str, NDArray[np.float32]], folded: Sequence[FoldedNorm]
-) -> dict[str, NDArray[np.float32] | np.float32]:
+def _fold(tensors: Mapping[str, NDArray[Any]], folded: Sequence[FoldedNorm]) -> dict[str, Array]:
     """Tensors of a model with each BatchNorm in the convolution before it, computed in float64."""
-    result: dict[str, NDArray[np.float32] | np.float32] = dict(tensors)
+    result: dict[str, Array] = dict(tensors)
     for layer in folded:
         norm = {
             key: tensors[f"{layer.norm}.{key}"].astype(np.float64)
@@ -106,16 +137,6 @@ def _fold(
         scale = norm["weight"] / np.sqrt(norm["running_var"] + layer.eps)  # (channels,)
         weight = tensors[f"{layer.convolution}.weight"]  # (channels, inputs, height, width)
         bias = tensors.get(f"{layer.convolution}.bias", 0.0) - norm["running_mean"]
-        result[f"{layer.convolution}.weight"] = (weight * scale[:, None, None, None]).astype(np.float32)
-        result[f"{layer.convolution}.bias"] = (bias * scale + norm["bias"]).astype(np.float32)
+        result[f"{layer.convolution}.weight"] = weight * scale[:, None, None, None]
+        result[f"{layer.convolution}.bias"] = bias * scale + norm["bias"]
     return result
-
-
-def _fill(graph: onnx.ModelProto, tensors: Mapping[str, NDArray[np.float32] | np.float32]) -> None:
-    """Give the initializers of a graph the values of the tensors of their names; ValueError if the shapes differ."""
-    for initializer in graph.graph.initializer:
-        if initializer.name in tensors:
-            value = np.asarray(tensors[initializer.name])
-            if value.shape != tuple(initializer.dims):
-                raise ValueError(f"{initializer.name} has the shape {value.shape}, not {tuple(initializer.dims)}")
-            initializer.CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))

@@ -9,7 +9,7 @@ only where it is all that a file was saved of.
 
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from thaw.errors import ConfigError, one_line
-from thaw.utils.words import count
+from thaw.network.shapes import explain_misfit
 
 State = Mapping[str, Tensor]
 """A state dict: names with tensors."""
-Shapes = Mapping[str, tuple[int, ...]]
-"""Names of tensors with their shapes."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes of a network that was wrapped whole."""
@@ -114,36 +112,6 @@ def load_weights_file(
     raise ConfigError(f"backbone.weights_file: {path} {reason}; save the one that you mean in a file of its own")
 
 
-def explain_misfit(found: Shapes, needed: Shapes, *, network: str, known: Collection[str]) -> str:
-    """Why the tensors that were found are not those of a network, to follow the name of their file; empty if they are.
-
-    Args:
-        found: their names and shapes.
-        needed: what the network needs.
-        network: its name.
-        known: the names of more tensors of the network, which may be there or not.
-    """
-    missing = [name for name in needed if name not in found]
-    if len(missing) > len(needed) / 2:
-        return (
-            f"has the tensors of another network than {network}: {len(needed) - len(missing)} of {len(needed)} names "
-            f"match ({network} has {missing[0]}, the file {next(iter(found), 'nothing')})"
-        )
-    reshaped = [name for name, shape in needed.items() if name in found and found[name] != shape]
-    if reshaped:
-        name = reshaped[0]
-        return (
-            f"does not fit {network}: {count(len(reshaped), 'tensor')} of another shape, the first is {name}, "
-            f"{found[name]} where {needed[name]} is needed"
-        )
-    if missing:
-        return f"does not fit {network}: {len(missing)} of {len(needed)} tensors missing ({_list(missing)})"
-    unexpected = [name for name in found if name not in needed and name not in known]
-    if unexpected:
-        return f"does not fit {network}: {count(len(unexpected), 'tensor')} too many ({_list(unexpected)})"
-    return ""
-
-
 def _find_states(content: Mapping[Any, Any], place: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
     """All state dicts in what a file holds, each under the keys and prefixes on the way to it."""
     state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -193,10 +161,6 @@ def _copy(state: State, own: State, path: Path) -> None:
 def first_not_finite(state: State) -> str | None:
     """The name of the first tensor that holds NaN or infinite numbers, or None."""
     return next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None)
-
-
-def _list(names: list[str]) -> str:
-    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
 
 def _explain_unreadable(path: Path, error: Exception) -> ConfigError:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from photos import require_model
-from thaw.data.transforms import normalise
+from thaw.data.tensors import normalise
 from thaw.network.classifier import load_model
 from thaw.network.fusion import fuse_for_inference
 from thaw.network.onnx_export import onnx_model, with_preprocessing

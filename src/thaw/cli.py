@@ -132,18 +132,18 @@ def _predict(arguments: argparse.Namespace) -> None:
     files = find_images(paths, read_list=sys.stdin.buffer.read)
     require_model_folder(model)
 
-    # What is wrong so far, torch is not needed for, which takes seconds to load.
+    # For what is wrong so far, none of the libraries that compute is loaded.
     from thaw.evaluation.predict_files import predict_files
     from thaw.evaluation.prediction_lines import format_lines
-    from thaw.network.classifier import load_model
+    from thaw.evaluation.scorer import load_scorer
     from thaw.utils.progress import print_above, progress
 
-    saved = load_model(model)
-    header, line = format_lines(arguments.format, classes=saved.card.classes, files=files)
+    scorer = load_scorer(model, images=len(files))
+    header, line = format_lines(arguments.format, classes=scorer.card.classes, files=files)
     failed = []
     with progress("predict", total=len(files), unit="images") as bar:
         print_above(header)
-        for predicted in predict_files(saved, files):
+        for predicted in predict_files(scorer, files):
             if predicted.probabilities is None:
                 failed.append(predicted)
             else:

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
+from network.test_export import save_tiny
 from thaw import paths
 from thaw.compute import inference
 from thaw.data.clean import clean_images
@@ -32,18 +33,21 @@ from thaw.data.transforms import centre_view
 from thaw.errors import DataError
 from thaw.evaluation import corrupted as corrupted_evaluation
 from thaw.evaluation import predict_files as predict_files_module
+from thaw.evaluation import scorer as scorer_module
 from thaw.evaluation.archive import ArchiveScore, evaluate_on_archive
 from thaw.evaluation.corrupted_csv import read_corrupted_predictions
 from thaw.evaluation.evaluate import evaluate_cell
 from thaw.evaluation.external import evaluate_cell_on
 from thaw.evaluation.metrics_json import read_corrupted_metrics, read_external_metrics, read_metrics
 from thaw.evaluation.predict import predict_images
-from thaw.evaluation.predict_files import BATCH_SIZE, predict_files, read_as_stored
+from thaw.evaluation.predict_files import predict_files, read_as_stored
 from thaw.evaluation.predictions_csv import read_predictions
+from thaw.evaluation.scorer import BATCH_SIZE, load_scorer
 from thaw.evaluation.scores import undo_temperature
 from thaw.ingest.unpack import Unpacked
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card, write_model_card
+from thaw.network.onnx_export import onnx_model
 from thaw.params import FLOAT32, AnyPhase, CleanParams, Corruption, Params, Phase, SolvedPhase, StorageParams
 from thaw.paths import Cell, CorruptedTest, ExternalSet
 from thaw.training.history_csv import read_history
@@ -76,12 +80,12 @@ def save_image(path: Path, *, label: str, number: int) -> None:
 
 def predict(model: Path, files: Sequence[Path]) -> list[dict[str, float]]:
     """What a model says of sound files."""
-    saved = load_model(model)
+    scorer = load_scorer(model, images=len(files))
     said = []
-    for path, one in zip(files, predict_files(saved, files), strict=True):
+    for path, one in zip(files, predict_files(scorer, files), strict=True):
         assert (one.path, one.problem) == (path, "")
         assert one.probabilities is not None
-        said.append(dict(zip(saved.card.classes, one.probabilities.tolist(), strict=True)))
+        said.append(dict(zip(scorer.card.classes, one.probabilities.tolist(), strict=True)))
     return said
 
 
@@ -126,7 +130,30 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("project")
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `thaw sync` keeps the graph of the models' network."""
+    folder = tmp_path_factory.mktemp("graphs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        save_tiny(Path("model"))
+        onnx_model(Path("model"))
+    return folder / paths.ONNX_GRAPHS
+
+
+@pytest.fixture(params=["onnxruntime", "torch"])
+def runtime(request: pytest.FixtureRequest, project: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project with the graph; models run on each runtime in turn, as if there were a GPU for torch."""
+    shutil.copytree(graphs, paths.ONNX_GRAPHS)
+    other = "_load_torch_scorer"
+    if request.param == "torch":
+        monkeypatch.setattr(scorer_module, "_MANY_IMAGES", 1)
+        monkeypatch.setattr(scorer_module, "_GPU", project)
+        other = "_score_with_onnx"
+    monkeypatch.setattr(scorer_module, other, lambda *_, **__: pytest.fail("the other runtime"))
+
+
+@pytest.mark.usefixtures("runtime")
 def test_an_image_of_the_data_set_gets_the_probabilities_that_evaluation_gave_it() -> None:
     classes = read_splits(paths.SPLITS).classes
     for cell, moves in ((FROZEN, False), (FINE_TUNED, True)):
@@ -137,11 +164,12 @@ def test_an_image_of_the_data_set_gets_the_probabilities_that_evaluation_gave_it
         found = predict(cell.model, [SOURCES / path for path in expected.paths])
         values = np.array([[one[name] for name in classes] for one in found])
         np.testing.assert_allclose(values, expected.probabilities, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(values.sum(axis=1), 1)
         (alone,) = predict(cell.model, [SOURCES / expected.paths[0]])
         assert [alone[name] for name in classes] == pytest.approx(expected.probabilities[0], abs=1e-6)
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("runtime")
 def test_the_temperature_reaches_all_probabilities_and_no_val_loss() -> None:
     classes = read_splits(paths.SPLITS).classes
     for cell in PHASES:
@@ -195,8 +223,8 @@ def test_probabilities_sum_to_one_whatever_the_batch() -> None:
         np.testing.assert_allclose(again, first, atol=1e-5)
 
 
-@pytest.mark.usefixtures("project")
-def test_broken_files_stop_no_others_and_results_keep_their_order(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("runtime")
+def test_broken_files_stop_no_others_and_results_keep_their_order() -> None:
     sound = sorted(SOURCES.rglob("*.*"))[: BATCH_SIZE + 3]
     expected = predict(FROZEN.model, sound)
     broken = {
@@ -211,19 +239,18 @@ def test_broken_files_stop_no_others_and_results_keep_their_order(tmp_path: Path
     problems[Path("nowhere.jpg")] = "cannot be read (No such file or directory)"
     problems[SOURCES] = "cannot be read (Is a directory)"
     files = [*list(problems)[:3], *sound, *list(problems)[3:]]
-    found = list(predict_files(load_model(FROZEN.model), files))
+    found = list(predict_files(load_scorer(FROZEN.model, images=len(files)), files))
     assert [one.path for one in found] == files
     for one in found:
         assert one.problem.startswith(problems.get(one.path, "")), one
         assert (one.probabilities is None) == (one.path in problems)
     values = [one.probabilities for one in found if one.probabilities is not None]
     np.testing.assert_allclose(values, [list(said.values()) for said in expected], rtol=0, atol=1e-6)
-    alone = list(predict_files(load_model(FROZEN.model), list(problems)))
+    alone = list(predict_files(load_scorer(FROZEN.model, images=len(problems)), list(problems)))
     assert all(one.probabilities is None for one in alone)
-    assert list(predict_files(load_model(FROZEN.model), [])) == []
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("runtime")
 def test_results_come_while_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
 
@@ -232,10 +259,10 @@ def test_results_come_while_files_are_read(monkeypatch: pytest.MonkeyPatch) -> N
         return read_as_stored(path, storage=storage)
 
     monkeypatch.setattr(predict_files_module, "read_as_stored", watch)
-    monkeypatch.setattr(predict_files_module, "count_own_cores", lambda: 1)
-    monkeypatch.setattr(inference, "count_own_cores", lambda: 1)
+    for module in (predict_files_module, scorer_module, inference):
+        monkeypatch.setattr(module, "count_own_cores", lambda: 1)
     files = sorted(SOURCES.rglob("*.png"))[:2] * 50
-    found = predict_files(load_model(FROZEN.model), files, batch_size=2)
+    found = predict_files(load_scorer(FROZEN.model, images=100, batch_size=2), files)
     next(found)
     assert len(read) <= 12, "memory would grow with the number of files"
     assert 1 + sum(1 for _ in found) == len(read) == 100
@@ -308,6 +335,23 @@ def test_the_command_starts_without_what_it_does_not_need(project: Path) -> None
                          "name a folder that the train stage wrote False\n"), said  # fmt: skip
 
 
+def test_the_command_loads_no_torch_where_the_graph_is_there(project: Path, graphs: Path) -> None:
+    shutil.copytree(graphs, paths.ONNX_GRAPHS)
+    program = (
+        "import sys; from thaw import cli; sys.argv = ['thaw', 'predict', *sys.argv[1:]]; cli.main(); "
+        "print([name for name in ('torch', 'torchvision', 'timm', 'mlflow', 'scipy') if name in sys.modules])"
+    )
+    files = [SOURCES / "Cat/00.png", SOURCES / "Dog/03.jpg"]
+    command = [sys.executable, "-c", program, "--format", "jsonl", str(FROZEN.model), *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    shutil.rmtree(paths.ONNX_GRAPHS)
+    for line, said in zip(lines, predict(FROZEN.model, files), strict=True):
+        assert json.loads(line)["probabilities"] == pytest.approx(said, abs=1e-6)
+    assert not [line for line in done.stderr.splitlines() if not line.startswith("predict: ")], done.stderr
+
+
 @pytest.mark.usefixtures("project")
 def test_corrupted_images_are_predicted_as_by_hand_and_are_the_same_for_all_models(
     monkeypatch: pytest.MonkeyPatch,
@@ -334,7 +378,8 @@ def test_corrupted_images_are_predicted_as_by_hand_and_are_the_same_for_all_mode
             square = centre_view(images.read_image(found.paths[1]), whole)
         for place in range(5):
             Image.fromarray(corrupt(square, "impulse_noise", severity=place + 1)).save(f"by_hand_{place}.png")
-        said = predict_files(load_model(cell.model), [Path(f"by_hand_{place}.png") for place in range(5)])
+        by_hand = [Path(f"by_hand_{place}.png") for place in range(5)]
+        said = predict_files(load_scorer(cell.model, images=len(by_hand)), by_hand)
         probabilities = [one.probabilities for one in said if one.probabilities is not None]
         assert found.predicted[1].tolist() == [one.argmax() for one in probabilities]
         correct = np.array(splits.classes)[found.predicted] == np.array(found.labels)[:, None]

@@ -1,31 +1,25 @@
 """Image files -> what a saved model says of each, one after the other: `thaw predict`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thaw.compute.cores import count_own_cores, map_ahead
-from thaw.compute.device import choose_device
-from thaw.compute.inference import infer_in_order
 from thaw.compute.memory import explain_out_of_memory
 from thaw.data.decode import Pixels, UndecodableError, decode_image
 from thaw.data.image_zip import encode_for_storage
 from thaw.data.stored_image import StoredImage
-from thaw.data.transforms import Preprocessing, centre_view
+from thaw.data.transforms import Crop, centre_view
 from thaw.errors import DataError
-from thaw.evaluation.predict import score_views
-from thaw.evaluation.predictions_csv import Probabilities
-from thaw.network.classifier import SavedModel
-from thaw.params import ComputeParams, StorageParams
+from thaw.evaluation.scorer import Scorer
+from thaw.params import StorageParams
 
-BATCH_SIZE = 16
-"""Images in one forward pass: larger batches are hardly faster, and results would come later."""
 BATCHES_AHEAD = 2
 """So many batches of images are decoded while others are computed."""
 
@@ -43,9 +37,7 @@ class FilePrediction:
     """Why the file cannot be read or decoded."""
 
 
-def predict_files(
-    model: SavedModel, files: Sequence[Path], *, batch_size: int = BATCH_SIZE
-) -> Iterator[FilePrediction]:
+def predict_files(scorer: Scorer, files: Sequence[Path]) -> Iterator[FilePrediction]:
     """Yield what a model says of each file, in their order, while the next ones are decoded and computed.
 
     A file is decoded, turned upright and shrunk as cleaning does it, so that an image of the data set gets the
@@ -54,45 +46,30 @@ def predict_files(
     Raises:
         TrainingError: a batch does not fit into the memory.
     """
-    if not files:
-        return
-    size, cores = min(batch_size, len(files)), count_own_cores()
-    # All cores share the one batch that there is, or else each computes batches of its own.
-    compute = ComputeParams(threads=cores if len(files) <= batch_size else 1)
-    score = score_views(model.classifier, batch_size=size, temperature=model.card.temperature, compute=compute)
-    read = partial(_read_view, storage=model.card.storage, preprocessing=model.classifier.preprocessing)
-    guard = explain_out_of_memory(f"predicting {size} images at once", remedy="close other programs")
-    with guard, ThreadPoolExecutor(cores) as pool:
-        views = map_ahead(pool, read, files, ahead=BATCHES_AHEAD * size)
-        groups = _group(zip(files, views, strict=True), size)
-        predict = partial(_predict_group, score=score)
-        for predicted in infer_in_order(predict, groups, compute=compute, device=choose_device()):
-            yield from predicted
+    read = partial(_read_view, storage=scorer.card.storage, crop=scorer.crop)
+    guard = explain_out_of_memory(f"predicting {scorer.batch_size} images at once", remedy="close other programs")
+    with guard, ThreadPoolExecutor(count_own_cores()) as pool:
+        views = map_ahead(pool, read, files, ahead=BATCHES_AHEAD * scorer.batch_size)
+        views, views_again = tee(views)
+        sound = (view for view in views_again if not isinstance(view, str))
+        scored = chain.from_iterable(scorer.score_batches(_batch(sound, scorer.batch_size)))
+        for path, view in zip(files, views, strict=True):
+            if isinstance(view, str):
+                yield FilePrediction(path=path, probabilities=None, problem=view)
+            else:
+                yield FilePrediction(path=path, probabilities=next(scored))
 
 
-def _predict_group(
-    group: Sequence[tuple[Path, Pixels | str]], *, score: Callable[[Pixels], Probabilities]
-) -> list[FilePrediction]:
-    """What a model says of some files, each with its view or what is wrong with it."""
-    sound = [view for _, view in group if not isinstance(view, str)]
-    rows = iter(score(np.stack(sound)) if sound else ())
-    return [
-        FilePrediction(path=path, probabilities=None, problem=view)
-        if isinstance(view, str)
-        else FilePrediction(path=path, probabilities=next(rows))
-        for path, view in group
-    ]
+def _batch(views: Iterator[Pixels], size: int) -> Iterator[Pixels]:
+    """Views, a batch at a time, shape `(B, S, S, 3)`."""
+    while batch := list(islice(views, size)):
+        yield np.stack(batch)
 
 
-def _group(items: Iterator[tuple[Path, Pixels | str]], size: int) -> Iterator[list[tuple[Path, Pixels | str]]]:
-    while group := list(islice(items, size)):
-        yield group
-
-
-def _read_view(path: Path, *, storage: StorageParams, preprocessing: Preprocessing) -> Pixels | str:
+def _read_view(path: Path, *, storage: StorageParams, crop: Crop) -> Pixels | str:
     """An image file as the network sees it, shape `(S, S, 3)`, or what is wrong with it."""
     try:
-        return centre_view(read_as_stored(path, storage=storage), preprocessing)
+        return centre_view(read_as_stored(path, storage=storage), crop)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except UndecodableError as error:

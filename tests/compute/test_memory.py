@@ -15,9 +15,16 @@ from thaw.errors import TrainingError
 WITH_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
-import numpy, torch
+import numpy, onnx, onnxruntime, torch
 from thaw.compute.memory import explain_out_of_memory
 from thaw.errors import exit_code
+
+REPEAT = onnx.parser.parse_model(
+    '<ir_version: 10, opset_import: ["": 20]> g (float[1] x, int64[1] n) => (float[m] y) {{ y = Expand(x, n) }}'
+)
+OPTIONS = onnxruntime.SessionOptions()
+OPTIONS.log_severity_level = 4
+SESSION = onnxruntime.InferenceSession(REPEAT.SerializeToString(), OPTIONS)
 
 def main():
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -37,6 +44,7 @@ sys.exit(exit_code(main))
         "numpy.ones(2**30)",
         "torch.nn.Conv2d(3, 512, 3)(torch.ones(64, 3, 64, 64))",
         "bytes(2**30)",
+        "SESSION.run(None, {'x': numpy.ones(1, 'f'), 'n': numpy.array([2**30])})",
     ],
 )
 def test_running_out_of_memory_is_one_sentence(allocate: str) -> None:

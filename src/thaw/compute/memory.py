@@ -52,7 +52,7 @@ def explain_out_of_memory(what: str, *, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:  # onnxruntime's have no class of their own
         if not ran_out_of_memory(error):
             raise
         on_gpu = any(name in str(error).lower() for name in ("cuda", "cudnn", "cublas"))
@@ -60,8 +60,11 @@ def explain_out_of_memory(what: str, *, remedy: str) -> Iterator[None]:
         raise TrainingError(f"{what} does not fit into the {place} memory; {remedy}") from error
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
-"""How the allocators of CPU, CUDA, cuDNN, cuBLAS and C++ put it; torch raises a RuntimeError or a kind of one."""
+_OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc",
+    "failed to allocate memory",
+)  # fmt: skip
+"""How the allocators of CPU, CUDA, cuDNN, cuBLAS, C++ and onnxruntime put it."""
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -72,6 +72,7 @@ def _score_with_onnx(graph: onnx.ModelProto, *, threads: int, workers: int) -> S
     """Each batch is computed by so many threads, and so many batches at once."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is raised
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def score(views: Pixels) -> Probabilities:

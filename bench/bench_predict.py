@@ -3,7 +3,8 @@
     python bench/bench_predict.py [data/models/frozen-0]
 
 Views that lie in memory, 1, 32 and 1,000 of them, in batches of 32; both on one thread, by turns, and the best of three
-rounds. Then the exported graph with the resize inside, for one image of 500 x 375.
+rounds. Then the exported graph with the resize inside, for one image of 500 x 375. Seconds are the processor's, which a
+busy machine changes least.
 """
 
 import time
@@ -33,11 +34,11 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def seconds(function: Callable[[NDArray[np.uint8]], object], views: NDArray[np.uint8]) -> float:
-    """For all views, a batch at a time."""
-    started_s = time.perf_counter()
+    """Processor seconds for all views, a batch at a time."""
+    started_s = time.process_time()
     for start in range(0, len(views), BATCH_SIZE):
         function(views[start : start + BATCH_SIZE])
-    return time.perf_counter() - started_s
+    return time.process_time() - started_s
 
 
 def main() -> None:

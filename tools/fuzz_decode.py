@@ -1,16 +1,19 @@
 """Damage images of every format in every way, and compare what the decoder makes of them with independent decoders.
 
+    apt-get install libjpeg-turbo-progs
     pip install --target /tmp/decoders --no-deps imagecodecs opencv-python-headless
     PYTHONPATH=src:/tmp/decoders python tools/fuzz_decode.py [--files 2000]
 
 The independent decoders (libpng, giflib, libwebp and libavif by imagecodecs; libtiff and a reader of BMP by OpenCV; ten
-lines for PPM) are no dependency of the project. The first bytes, which say what format it is, are left alone:
-without them a file is not taken for an image. A damaged file is
+lines for PPM) are no dependency of the project. A JPEG is read by Pillow, which most JPEGs never meet here, and
+refused where djpeg complains. The first bytes, which say what format it is, are left alone: without them a file is not
+taken for an image. A damaged file is
 
 - sound, if they read the same pixels from it as from the whole file: it must be kept, and read alike;
 - broken, if they refuse it: it must be refused or marked, unless the pixels are those of the whole file;
 - changed, if they read other pixels: no format but PNG has checksums, so nobody can know. Where each reads something
-  else, the file itself leaves it open (of a GIF, what is around the first frame), and that is counted.
+  else, the file itself leaves it open (of a GIF, what is around the first frame), and that is counted; of a JPEG it is
+  a mistake, since Pillow and this project both read it by libjpeg-turbo.
 
 Prints a table and the first files of each kind that went wrong, and ends with 1 if there is one.
 """
@@ -20,20 +23,24 @@ import io
 import os
 import random
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from thaw.data.decode import Pixels, UndecodableError, decode_image
 
 MAX_PIXELS = 1_000_000
 SIZE_PX = (96, 72)
-SIGNATURE_BYTES = {"PNG": 8, "GIF": 6, "BMP": 2, "TIFF": 4, "WEBP": 12, "AVIF": 12, "PPM": 2}
-MISTAKES = ("broken, kept unmarked", "sound, lost", "sound, misread")
+SIGNATURE_BYTES = {"JPEG": 3, "PNG": 8, "GIF": 6, "BMP": 2, "TIFF": 4, "WEBP": 12, "AVIF": 12, "PPM": 2}
+HEADER_BYTES = {"JPEG": 650}
+"""Where parsers go wrong; of other formats 200."""
+MISTAKES = ("broken, kept unmarked", "sound, lost", "sound, misread", "changed, misread")
 MAX_DIFFERENCE = 3.0
 """Mean, in grey levels: decoders convert colours a little differently."""
 Decoder = Callable[[bytes], Any]
@@ -84,6 +91,7 @@ def independent_decoders() -> dict[str, Decoder]:
         return by_opencv(data)
 
     return {
+        "JPEG": read_jpeg,
         "PNG": imagecodecs.png_decode,
         "GIF": lambda data: imagecodecs.gif_decode(data, index=0),
         "BMP": read_bmp,
@@ -92,6 +100,16 @@ def independent_decoders() -> dict[str, Decoder]:
         "AVIF": lambda data: imagecodecs.avif_decode(data, index=0),
         "PPM": read_ppm,
     }
+
+
+@cache
+def read_jpeg(data: bytes) -> Any:
+    """The samples that Pillow reads, upright; ValueError where libjpeg-turbo's own program complains."""
+    if subprocess.run(["djpeg"], input=data, capture_output=True, check=False).returncode:
+        raise ValueError("djpeg complains")
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        image.load()
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def read_ppm(data: bytes) -> Any:
@@ -113,7 +131,19 @@ def draw_originals(file_format: str) -> Iterator[tuple[str, bytes]]:
     image = Image.fromarray((np.stack([x, y, (1 - x) ** 2], axis=-1) * 220 + noise).clip(0, 255).astype(np.uint8))
     grey, palette = image.convert("L"), image.quantize(64)
     deep = Image.fromarray(np.asarray(grey, np.uint16) * 257)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
     kinds: dict[str, list[tuple[Image.Image, dict[str, Any]]]] = {
+        "JPEG": [
+            (image, {}),
+            (image, {"quality": 95, "subsampling": "4:4:4", "optimize": True, "comment": b"fuzz"}),
+            (image, {"progressive": True}),
+            (image, {"subsampling": "4:2:2", "restart_marker_rows": 1}),
+            (image, {"exif": turned}),
+            (image, {"keep_rgb": True}),
+            (grey, {}),
+            (image.convert("CMYK"), {}),
+        ],
         "PNG": [(image, {}), (grey, {}), (palette, {}), (deep, {}), (image, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"})],
         "GIF": [(palette, {}), (grey, {}), (palette, {"interlace": 0})],
         "BMP": [(image, {}), (grey, {}), (palette, {})],
@@ -138,7 +168,8 @@ def damaged_files(file_format: str, count: int) -> Iterator[tuple[bytes, bytes, 
     for number in range(count):
         name, original = originals[number % len(originals)]
         # Half of the damage goes into the first bytes, where parsers go wrong.
-        at = rng.randrange(SIGNATURE_BYTES[file_format], len(original) if rng.random() < 0.5 else 200)
+        end = len(original) if rng.random() < 0.5 else HEADER_BYTES.get(file_format, 200)
+        at = rng.randrange(SIGNATURE_BYTES[file_format], end)
         kind, length = rng.choice(("flip", "cut", "zero")), rng.choice((1, 4, 64))
         damaged = bytearray(original)
         if kind == "flip":
@@ -179,6 +210,8 @@ def judge(original: bytes, damaged: bytes, decoder: Decoder) -> str:
         return "kept, pixels as in the whole file"
     if theirs is None:
         return "broken, kept unmarked"
+    if decoder is read_jpeg:
+        return "changed, read alike" if np.array_equal(ours, theirs) else "changed, misread"
     return "changed, read alike" if differ(ours, theirs) <= MAX_DIFFERENCE else "changed, read otherwise"
 
 

@@ -16,6 +16,7 @@ class Request:
     """Without the host, also where the client takes the server for a proxy and asks in absolute form."""
     headers: dict[str, str]
     """Names in lower case."""
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,14 @@ def serving(answer: Answer) -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             parts = urlsplit(self.path)
             path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-            request = Request(self.command, path, {name.lower(): value for name, value in self.headers.items()})
+            request = Request(self.command, path, {name.lower(): value for name, value in self.headers.items()}, body)
             server.requests.append(request)
             self._send(server.answer(request))
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)

@@ -146,7 +146,7 @@ def explained() -> Iterator[None]:
 
 def explain(error: Exception) -> str:
     """The reason in words, with a remedy where there is one of its own."""
-    uri, text = tracking_uri(), str(error)
+    uri, text = tracking_uri(), without_password(str(error))
     shown = without_password(uri)
     if "out-of-date database schema" in text:
         named = uri if shown == uri else '"$MLFLOW_TRACKING_URI"'
@@ -157,9 +157,13 @@ def explain(error: Exception) -> str:
         return f"{shown} was made by a newer MLflow: install that one, or name another store by MLFLOW_TRACKING_URI"
     if "timed out" in text or "timeout exception" in text:
         return f"{shown} gives no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
+    if "error code 401" in text:
+        where = "MLFLOW_TRACKING_URI, or in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return f"{shown} wants another name and password (401): put them in {where}"
     if refused := re.search(r"Connection refused|Connection reset|Connection aborted|Name or service not known", text):
         return f"{shown}: {refused[0].lower()}"
     # SQLAlchemy goes on with the statement and a link to its documentation.
     reason = re.split(r"\[SQL:|\(Background on this error", text)[0]
+    reason = re.sub(r"\(raised as a result of [^)]*\) ", "", reason)
     reason = re.sub(r"\((sqlite3|psycopg2?|pymysql)\.\w+(\.\w+)*\) ", "", reason)
     return f"{shown}: {one_line(type(error)(reason) if isinstance(error, OSError) else Exception(reason), most=300)}"

@@ -39,6 +39,12 @@ class Tab:
             "--no-sandbox",
             "--disable-gpu",
             "--hide-scrollbars",
+            # It looks at pages of this machine, and has nothing to ask of others.
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-quic",
             "--remote-debugging-pipe",
             profile,
         ]
@@ -112,13 +118,23 @@ class Tab:
 
     def open(self, page: Path, fragment: str = "") -> None:
         """Load a file, with `#fragment`, and wait until all of it is there."""
+        self.visit(page.resolve().as_uri() + (f"#{fragment}" if fragment else ""))
+
+    def visit(self, address: str, *, wait_s: float = WAIT_S) -> None:
+        """Load a page, and wait until all of it is there."""
         self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=page.resolve().as_uri() + (f"#{fragment}" if fragment else ""))
-        # By asking again and again, not by a promise, which is never kept where scripts are switched off.
-        until = time.monotonic() + WAIT_S
-        while self.run("location.href === 'about:blank' || document.readyState !== 'complete'"):
-            if time.monotonic() > until:
-                raise RuntimeError(f"{page} does not load")
+        self.call("Page.navigate", url=address)
+        self.wait_until("location.href !== 'about:blank' && document.readyState === 'complete'", wait_s=wait_s)
+
+    def wait_until(self, condition: str, *, wait_s: float = WAIT_S) -> None:
+        """Wait until a script says true; RuntimeError if it does not.
+
+        By asking again and again, not by a promise, which is never kept where scripts are switched off.
+        """
+        until_s = time.monotonic() + wait_s
+        while not self.run(condition):
+            if time.monotonic() > until_s:
+                raise RuntimeError(f"not within {wait_s:g} s: {condition}")
             time.sleep(0.02)
 
     def run(self, script: str) -> Any:

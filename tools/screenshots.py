@@ -1,0 +1,92 @@
+"""README's pictures: the first screen of the report -> docs/report.png, and the runs in MLflow -> docs/mlflow.png.
+
+Command: `python tools/screenshots.py`, after `make repro`; needs Chromium (on Debian: apt-get install chromium).
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from chromium import Tab, open_tab
+from thaw.params_file import load_params
+from thaw.paths import COMPARISON_HTML
+from thaw.tracking.in_line import shown_in_line
+from thaw.tracking.location import tracking_uri
+from thaw.tracking.saved_view import UI
+
+REPORT_PX, MLFLOW_PX = (1200, 720), (1330, 620)
+START_S = 120
+SETTLE_MS = 2000
+COLOURS = 96
+"""Of a picture: enough for text and plots, and a third of the bytes."""
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="the folder")
+    out = parser.parse_args().out
+    with open_tab() as tab:
+        tab.resize(*REPORT_PX)
+        tab.open(COMPARISON_HTML)
+        take(tab, out / "report.png")
+        subprocess.run(["thaw", "sync"], check=True)
+        shown = shown_in_line(load_params())
+        assert shown is not None
+        with mlflow_ui() as address:
+            tab.resize(*MLFLOW_PX)
+            tab.visit(address, wait_s=START_S)
+            # Else a first visit opens an assistant over a third of the page.
+            tab.run("localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = true")
+            tab.visit(shown.address.replace(UI, address), wait_s=START_S)
+            tab.wait_until(f"document.querySelectorAll('.ag-row').length > {len(shown.runs)}", wait_s=START_S)
+            for button in ("Hide banner", "Toggle sidebar"):
+                tab.run(f"document.querySelector('button[aria-label=\"{button}\"]').click()")
+            tab.run(f"new Promise(done => setTimeout(done, {SETTLE_MS}))")
+            take(tab, out / "mlflow.png")
+
+
+@contextmanager
+def mlflow_ui() -> Iterator[str]:
+    """MLflow's UI on a free port; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, start_new_session=True, stdout=quiet, stderr=quiet) as server:
+        try:
+            until_s = time.monotonic() + START_S
+            while not answers(port):
+                if server.poll() is not None or time.monotonic() > until_s:
+                    raise RuntimeError(f"mlflow ui does not start: {' '.join(command)}")
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+
+
+def answers(port: int) -> bool:
+    """Whether anybody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def take(tab: Tab, path: Path) -> None:
+    """Write what the window shows with few colours."""
+    tab.screenshot(path)
+    Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size / 1000:,.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -53,9 +53,9 @@ bench: $(VENV)/ready ## measure speed and memory; prints ratios
 
 ui: $(VENV)/ready ## compare the runs in MLflow, at http://127.0.0.1:5000
 	@thaw sync || true
-	@case "$(MLFLOW_TRACKING_URI)" in \
-		http*) echo "The runs are at $(MLFLOW_TRACKING_URI)" ;; \
-		*) mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" ;; \
+	@case "$$MLFLOW_TRACKING_URI" in \
+		http*) ;; \
+		*) MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui ;; \
 	esac
 
 clean: ## delete what the stages wrote; DVC's cache, MLflow's runs and .venv stay

@@ -251,18 +251,22 @@ def _sync(_: argparse.Namespace) -> None:
     from thaw.paths import COMPARISON_JSON, all_cells
     from thaw.report.champion import find_champion
     from thaw.tracking.background import sync_now
-    from thaw.tracking.in_line import note_in_line, runs_in_line
+    from thaw.tracking.in_line import note_in_line, shown_in_line
+    from thaw.tracking.location import tracking_uri
 
     params = load_params()
     cells = all_cells(params)
     if not any(cell.cost.exists() for cell in cells):
         raise ConfigError("there is no trained model here; run `dvc repro` first")
-    runs = runs_in_line(params)
-    if runs is None:
+    shown = shown_in_line(params)
+    if shown is None:
         _export_architectures([cell.model for cell in cells if cell.metrics.exists()])
-        runs = sync_now(champion=find_champion() if COMPARISON_JSON.exists() else None)
-        note_in_line(params, runs)
-    print(f"MLflow shows {len(runs)} of {len(cells)} runs")
+        shown = sync_now(champion=find_champion() if COMPARISON_JSON.exists() else None)
+        note_in_line(params, shown)
+    if shown.left_out:
+        write_line(shown.left_out)
+    while_it_runs = "" if tracking_uri().startswith("http") else ", while `make ui` runs"
+    print(f"MLflow shows {len(shown.runs)} of {len(cells)} runs: {shown.address}{while_it_runs}")
 
 
 def _export_architectures(models: list[Path]) -> None:

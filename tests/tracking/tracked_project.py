@@ -78,7 +78,11 @@ def write_lock(**changed: dict[str, Any]) -> None:
             "params": {"params.yaml": {"compute": values["compute"]}},
             "outs": entries(CELL.model, CELL.history),
         },
-        f"evaluate@{CELL}": {"deps": entries(CELL.model), "outs": entries(CELL.metrics)},
+        f"evaluate@{CELL}": {
+            "deps": entries(CELL.model),
+            "params": {"params.yaml": {"compute": values["compute"]}},
+            "outs": entries(CELL.metrics),
+        },
     }
     for name, out in (("clean", paths.IMAGES), ("split", paths.SPLITS), ("embed", paths.FEATURES)):
         stages[name]["outs"] = entries(out)

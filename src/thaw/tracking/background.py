@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from thaw.paths import MLFLOW_LOG, Cell, ExternalSet
-from thaw.tracking.location import StoreError, database_of, tracking_uri
+from thaw.tracking.location import Shown, StoreError, database_of, tracking_uri, without_password
 from thaw.utils.ranks import is_main_process
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ PATIENCE_S = 5.0
 
 START_S = 60.0
 """How long the tracker may take to start, or with a file: on a busy machine, imports do."""
+
+LOOK_S = 1.0
+"""How often to see whether a silent tracker can still say something at all."""
 
 
 @contextmanager
@@ -56,11 +59,11 @@ def tracked_evaluation(cell: Cell, *, external: Sequence[ExternalSet] = ()) -> I
 def tracked_report() -> Iterator[Mapping[str, str]]:
     """Show all cells, yield the ids of their runs, which may be none, and add the report when the block has ended."""
     with _tracking("the report", {"job": "report"}) as tracker:
-        yield tracker.wait_for_runs()
+        yield tracker.wait_until_shown().runs
 
 
-def sync_now(*, champion: Cell | None = None) -> dict[str, str]:
-    """Make MLflow show all that DVC's outputs hold; returns the ids of the runs.
+def sync_now(*, champion: Cell | None = None) -> Shown:
+    """Make MLflow show all that DVC's outputs hold.
 
     Args:
         champion: the cell whose model the report recommends, if there is a report.
@@ -69,11 +72,11 @@ def sync_now(*, champion: Cell | None = None) -> dict[str, str]:
         StoreError: the store does not take it.
     """
     tracker = _Tracker({"job": "sync", "champion": champion}, patience_s=START_S)
-    runs = tracker.wait_for_runs()
+    shown = tracker.wait_until_shown()
     tracker.end(well=True)
     if tracker.failure is not None:
         raise StoreError(tracker.failure)
-    return runs
+    return shown
 
 
 @contextmanager
@@ -111,13 +114,12 @@ class _Tracker:
             )
         self._tell(json.dumps(job))
 
-    def wait_for_runs(self) -> dict[str, str]:
-        """The ids of runs that it says; none if it fails."""
+    def wait_until_shown(self) -> Shown:
+        """What it says to show; nothing if it fails."""
         for message in self._listen():
             if "runs" in message:
-                runs: dict[str, str] = message["runs"]
-                return runs
-        return {}
+                return Shown(**message)
+        return Shown({})
 
     def end(self, *, well: bool) -> None:
         """Say how the work has ended; if well, wait until all is shown."""
@@ -145,20 +147,30 @@ class _Tracker:
     def _listen(self) -> Iterator[dict[str, Any]]:
         """What it says, until it ends or says nothing for too long."""
         assert self._process.stdout is not None
+        heard_s = time.monotonic()
         while True:
-            starting_s = 0.0 if self._heard else self._started_s + START_S - time.monotonic()
-            wait_s = max(self._patience_s, starting_s)
-            if not select.select([self._process.stdout], [], [], wait_s)[0]:
+            until_s = max(heard_s + self._patience_s, 0.0 if self._heard else self._started_s + START_S)
+            if not select.select([self._process.stdout], [], [], LOOK_S)[0]:
+                if self._is_stopped():
+                    self.failure = "its process was stopped by a signal"
+                elif time.monotonic() >= until_s:
+                    self.failure = f"no answer from {without_password(tracking_uri())} for {until_s - heard_s:.0f} s"
+                else:
+                    continue
                 self._process.kill()
-                self.failure = f"no sign of life for {wait_s:.0f} s"
                 return
             chunk = os.read(self._process.stdout.fileno(), 1 << 16)
             if not chunk:
                 return
-            self._heard = True
+            self._heard, heard_s = True, time.monotonic()
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             messages = [json.loads(line) for line in lines]
             # Before any is yielded: who asks may stop at the first one.
             for message in messages:
                 self.failure = message.get("failed", self.failure)
             yield from messages
+
+    def _is_stopped(self) -> bool:
+        import psutil
+
+        return bool(psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)

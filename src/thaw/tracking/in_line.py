@@ -6,7 +6,7 @@ while both are as noted, there is nothing to do. For other stores only MLflow it
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,29 +14,29 @@ from urllib.parse import unquote, urlsplit
 from thaw import paths
 from thaw.params import Params
 from thaw.paths import MLFLOW_IN_LINE, all_cells, all_external_sets
-from thaw.tracking.location import database_of, tracking_uri
+from thaw.tracking.location import Shown, database_of, tracking_uri
 from thaw.utils.atomic import read_json, write_json
 from thaw.utils.dvc_lock import LOCK
 
 
-def runs_in_line(params: Params) -> dict[str, str] | None:
-    """The cells' names and the ids of their runs, if all is as it was when it was last noted; else None."""
+def shown_in_line(params: Params) -> Shown | None:
+    """What MLflow shows, if all is as it was when that was last noted; else None."""
     try:
         noted = read_json(MLFLOW_IN_LINE)
-        runs: dict[str, str] = noted["runs"]
-        same = noted["here_sha256"] == _hash_here(params) and noted["there_sha256"] == _hash_there(runs.values())
-    except (OSError, ValueError, KeyError):
+        shown = Shown(**noted["shown"])
+        same = noted["here_sha256"] == _hash_here(params) and noted["there_sha256"] == _hash_there(shown.runs.values())
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return runs if same else None
+    return shown if same else None
 
 
-def note_in_line(params: Params, runs: Mapping[str, str]) -> None:
-    """Note what lies here and there, after `runs` were compared."""
-    there = _hash_there(runs.values())
+def note_in_line(params: Params, shown: Shown) -> None:
+    """Note what lies here and there, after the two were compared."""
+    there = _hash_there(shown.runs.values())
     if there is None:
         MLFLOW_IN_LINE.unlink(missing_ok=True)
     else:
-        write_json(MLFLOW_IN_LINE, {"runs": dict(runs), "here_sha256": _hash_here(params), "there_sha256": there})
+        write_json(MLFLOW_IN_LINE, {"shown": shown._asdict(), "here_sha256": _hash_here(params), "there_sha256": there})
 
 
 def _hash_here(params: Params) -> str:
@@ -86,6 +86,9 @@ def _rows(connection: sqlite3.Connection, tables: set[str], run_ids: list[str]) 
     which = f"WHERE run_uuid IN ({', '.join('?' * len(ids))})"
     yield from connection.execute("SELECT * FROM alembic_version")
     yield from connection.execute("SELECT experiment_id, lifecycle_stage, artifact_location FROM experiments")
+    yield from connection.execute(
+        "SELECT * FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%' ORDER BY 1, 2"
+    )
     for table in ("runs", "tags", "params", "latest_metrics"):
         yield from connection.execute(f"SELECT * FROM {table} {which} ORDER BY run_uuid, 2", ids)  # noqa: S608
     yield from connection.execute(f"SELECT run_uuid, count(*) FROM metrics {which} GROUP BY run_uuid", ids)  # noqa: S608

@@ -21,6 +21,7 @@ from mlflow.types.schema import ColSpec, Map, Schema
 from PIL import Image
 
 from thaw.data.image_zip import ImageZip
+from thaw.errors import ThawError
 from thaw.evaluation.predictions_csv import read_predictions
 from thaw.network import model_card
 from thaw.network.model_card import read_model_card
@@ -49,14 +50,23 @@ _SIGNATURE = ModelSignature(
 )
 
 
+class UnlikePredictionsError(ThawError):
+    """A model says something else than predictions.csv."""
+
+    def __init__(self, cell: Cell, difference: float) -> None:
+        super().__init__(f"{cell}: a probability differs by {difference:.1g} from predictions.csv")
+        self.difference = difference
+
+
 def log_model(client: MlflowClient, run_id: str, cell: Cell, *, uri: str) -> str | None:
     """Make the model of an evaluated cell stand in the Models tab, under the run `run_id`; returns the model's id.
 
     One that stands there whole is left as it is. None: no graph of this architecture was exported yet, which takes
-    torch half a minute (`network.onnx_export.onnx_model` does it); or the model, which computes in float32, says
-    something else than predictions.csv.
+    torch half a minute (`network.onnx_export.onnx_model` does it).
 
     Raises:
+        UnlikePredictionsError: the model, which computes in float32, says something else than predictions.csv; so where
+            that is of compute.precision: bfloat16.
         DataError: a file is missing.
     """
     digest = _digest(cell)
@@ -77,8 +87,7 @@ def log_model(client: MlflowClient, run_id: str, cell: Cell, *, uri: str) -> str
         onnx.save(network, file)
         difference = _difference_from_predictions(cell, file)
         if not difference <= MOST_DIFFERENCE:
-            # So with compute.precision: bfloat16. `thaw export` says more; the runs are shown all the same.
-            return None
+            raise UnlikePredictionsError(cell, difference)
         made = client.create_logged_model(
             experiment_id,
             name=str(cell),

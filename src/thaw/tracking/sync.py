@@ -18,24 +18,23 @@ from thaw.tracking.content import (
     winner,
 )
 from thaw.tracking.live import LiveRuns
-from thaw.tracking.location import tracking_uri
-from thaw.tracking.mlflow_models import log_model, register_champion
+from thaw.tracking.location import Shown, tracking_uri
+from thaw.tracking.mlflow_models import CHAMPION, UnlikePredictionsError, log_model, register_champion
 from thaw.tracking.runs import delete_interrupted, show
+from thaw.tracking.saved_view import address_of_view, save_view
 from thaw.tracking.store import Beat, connect, exclusive, explained, open_experiment
 from thaw.utils.atomic import read_json
 from thaw.utils.dvc_lock import Stages, read_dvc_lock
+from thaw.utils.words import enumerate_words
 
 
-def show_all(params: Params, beat: Beat, *, with_report: bool = True) -> dict[str, str]:
+def show_all(params: Params, beat: Beat, *, with_report: bool = True) -> Shown:
     """Make MLflow show all cells of `params` that are trained, and nothing of what was interrupted.
 
     Args:
         params: whose cells.
         beat: see `store`.
         with_report: whether what lies in reports/ is of these cells, if its numbers are.
-
-    Returns:
-        The cells' names -> the ids of their runs.
 
     Raises:
         StoreError: the store does not take it.
@@ -60,18 +59,21 @@ def show_all(params: Params, beat: Beat, *, with_report: bool = True) -> dict[st
         with exclusive(beat):
             experiment_id = open_experiment(client, params.tracking.experiment)
             delete_interrupted(client, experiment_id)
-        parent = None
+        parent, saved_ms = None, max((content.ended_ms for content in contents.values()), default=0)
         if report is not None and reported == cells:
             whole = pipeline_content(params, contents=contents, report=report)
             with exclusive(beat):
                 parent = show(client, experiment_id, whole)
-        return {
+        runs = {
             str(cell): _show(client, experiment_id, cell, content, beat=beat, parent=parent)
             for cell, content in contents.items()
         }
+        with exclusive(beat):
+            save_view(client, experiment_id, parent=parent, saved_ms=saved_ms)
+        return Shown(runs, address_of_view(experiment_id, uri=tracking_uri()))
 
 
-def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion: Cell | None) -> None:
+def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion: Cell | None) -> str:
     """Make the models of all evaluated cells stand in MLflow, and name the recommended one its champion.
 
     Args:
@@ -80,10 +82,14 @@ def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion
         beat: see `store`.
         champion: the recommended one, if there is a report.
 
+    Returns:
+        Which models are left out, why, and what to do; nothing if none is.
+
     Raises:
         StoreError: the store does not take it.
         DataError: a file is missing, or is something else.
     """
+    unlike: dict[Cell, float] = {}
     stages, report = read_dvc_lock(), read_json(COMPARISON_JSON) if COMPARISON_JSON.exists() else None
     reported = reported_cells(report, all_cells(params))
     with explained():
@@ -93,9 +99,27 @@ def show_models(params: Params, runs: Mapping[str, str], beat: Beat, *, champion
                 continue
             run_id = runs[str(cell)]
             with exclusive(beat):
-                model_id = log_model(client, run_id, cell, uri=tracking_uri())
+                try:
+                    model_id = log_model(client, run_id, cell, uri=tracking_uri())
+                except UnlikePredictionsError as error:
+                    unlike[cell] = error.difference
+                    continue
                 if model_id is not None and cell == champion and cell in reported:
                     register_champion(client, model_id, run_id=run_id, cell=cell)
+    return _describe_left_out(unlike, champion=champion, stages=stages) if unlike else ""
+
+
+def _describe_left_out(unlike: Mapping[Cell, float], *, champion: Cell | None, stages: Stages) -> str:
+    cells = enumerate_words([str(cell) for cell in unlike])
+    compute = stages[f"evaluate@{next(iter(unlike))}"].get("params", {}).get("params.yaml", {}).get("compute", {})
+    precision = compute.get("precision", "float32")
+    made_by = "predictions.csv" if precision == "float32" else f"predictions.csv, which {precision} made"
+    alias = f"; `{CHAMPION}` stays what it was, since {champion} is one of them" if champion in unlike else ""
+    remedy = "evaluate them again" if precision == "float32" else "set `compute.precision: float32`"
+    return (
+        f"MLflow shows no model of {cells}: models compute in float32 there, and probabilities differ by up to "
+        f"{max(unlike.values()):.1g} from {made_by}{alias}; {remedy}, or write files by `thaw export`"
+    )
 
 
 def show_cell(

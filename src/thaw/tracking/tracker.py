@@ -1,7 +1,7 @@
 """The process that talks to MLflow, so that no training waits for it: `python -m thaw.tracking.tracker`.
 
 It reads one line of JSON, what to do; `background` starts it, and reads what it says, a line of JSON each: that it is
-alive, the ids of the runs, or why it gave up. After the first failure it does nothing more.
+alive, what MLflow shows, or why it gave up. After the first failure it does nothing more.
 """
 
 import json
@@ -121,7 +121,7 @@ def _report(_: Mapping[str, Any]) -> None:
     """Show all cells, say their ids, and add the report once it is there."""
     from thaw.tracking.sync import show_all
 
-    say({"runs": show_all(load_params(), beat, with_report=False)})
+    say(show_all(load_params(), beat, with_report=False)._asdict())
     if is_told_to_end():
         beat()
         show_all(load_params(), beat)
@@ -132,10 +132,10 @@ def _sync(job: Mapping[str, Any]) -> None:
     from thaw.tracking.sync import show_all, show_models
 
     params = load_params()
-    runs = show_all(params, beat)
-    say({"runs": runs})
+    shown = show_all(params, beat)
     champion = job["champion"]
-    show_models(params, runs, beat, champion=Cell(*champion) if champion else None)
+    left_out = show_models(params, shown.runs, beat, champion=Cell(*champion) if champion else None)
+    say(shown._replace(left_out=left_out)._asdict())
 
 
 _JOBS: dict[str, Callable[[Mapping[str, Any]], None]] = {

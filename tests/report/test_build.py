@@ -3,6 +3,7 @@
 Run with: pytest tests/report/test_build.py
 """
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from conftest import ROOT
 from report import report_fixtures
 from report.report_fixtures import ALIKE, ONLY_FROZEN, RUN_IDS, make_params, make_project
 from thaw import paths
+from thaw.diagnosis.label_issues_csv import read_label_issues, write_label_issues
 from thaw.errors import DataError
 from thaw.report.build import SCHEMA, ComparisonFile, write_report, write_schema
 
@@ -91,6 +93,19 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 def test_dropped_images_that_decode_are_shown(written: Path) -> None:
     assert (written / paths.FIGURES / "dropped.png").is_file()
     assert "Dropped, though they decode" in (written / paths.COMPARISON_HTML).read_text(encoding="utf-8")
+
+
+def test_labels_that_a_weak_head_contradicts_are_not_shown(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "copy")
+    table = tmp_path / "copy" / paths.LABEL_ISSUES
+    other = {"Cat": "Dog", "Dog": "Cat"}
+    checked = read_label_issues(table)
+    write_label_issues(table, [dataclasses.replace(row, likely_label=other[row.label]) for row in checked])
+    write_report(tmp_path / "copy", params=make_params(), run_ids={})
+    for root, shown in ((written, True), (tmp_path / "copy", False)):
+        assert (root / paths.FIGURES / "label_issues.png").exists() == shown
+        for page in (paths.COMPARISON_HTML, paths.COMPARISON_MD):
+            assert ("Labels that may be wrong" in (root / page).read_text(encoding="utf-8")) == shown
 
 
 def test_ten_classes_and_tiny_images(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def write_report(root: Path, *, params: Params, run_ids: Mapping[str, str | None
         figures |= {name: to_png(figure) for name, figure in drawn.items() if not name.endswith("_narrow")}
         charts = {name: to_svg(figure, name) for name, figure in drawn.items()}
         bar.update()
-        sheets = gather_data(thumbnails, results, params)
+        sheets = gather_data(thumbnails, results, params, label_issues=comparison.diagnosis.tells_wrong_labels)
         figures |= {name: draw_sheet(groups) for name, groups in sheets.items() if any(g.tiles for g in groups)}
         page = build_page(
             results,

@@ -185,7 +185,7 @@ def _mark_phases(axes: Axes, history: History) -> None:
             fontsize=8,
         )
     axes.set_xlim(0.5, len(history.epochs) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
 
 
 def _label_phase(first: Epoch) -> str:
@@ -298,7 +298,7 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> Figure:
                 alpha=0.7,
                 linewidths=0,
             )
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(loc="best", fontsize=8)
         axes.set_title(variants[place])
         axes.set_xlim(1 / len(results.classes) - 0.03, 1.03)
         axes.set_ylim(-0.04, 1.06)
@@ -365,7 +365,7 @@ def draw_corruptions(comparison: Comparison, corrupted: CorruptedSummary) -> Fig
         axes.set_xticks([0, *corrupted.severities])
         axes.tick_params(labelbottom=place + columns >= len(corrupted.corruptions))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    grid[0, 0].legend(loc="lower left", fontsize=8)
+    grid[0, 0].legend(loc="best", fontsize=8)
     grid[-1, 0].set_xlabel("severity")
     grid[0, 0].set_ylabel("accuracy")
     return figure

@@ -267,12 +267,17 @@ def _file_name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def gather_data(thumbnails: Thumbnails, results: Results, params: Params) -> dict[str, list[TileGroup]]:
-    """The sheets of the page on the data: `classes`, `duplicates`, `dropped`, `damaged`, `label_issues`."""
+def gather_data(
+    thumbnails: Thumbnails, results: Results, params: Params, *, label_issues: bool
+) -> dict[str, list[TileGroup]]:
+    """The sheets of the page on the data: `classes`, `duplicates`, `dropped`, `damaged`, `label_issues`.
+
+    `label_issues`: whether the heads that checked the labels are good enough to be believed.
+    """
     return {
         "classes": gather_classes(thumbnails, results, split=params.split),
         "duplicates": gather_duplicates(thumbnails, results, val=params.split.val),
         "dropped": [gather_dropped(thumbnails, results)],
         "damaged": [gather_damaged(thumbnails, results)],
-        "label_issues": [gather_label_issues(thumbnails, results)],
+        "label_issues": [gather_label_issues(thumbnails, results)] if label_issues else [],
     }

@@ -32,9 +32,6 @@ MAJORITY_SHARE = 0.6
 BALANCED_GAP = 0.03
 """A balanced accuracy that differs by so much from the accuracy is news."""
 
-MIN_HEAD_ACCURACY = 0.9
-"""Out of fold. A weaker head contradicts right labels: one that is correct on 73 %, 44 of 400 of them."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -392,7 +389,7 @@ def _say_more_images(comparison: Comparison) -> str:
 def _say_cleaner_labels(comparison: Comparison) -> str:
     diagnosis = comparison.diagnosis
     checked, wrong = diagnosis.labels_checked, diagnosis.labels_contradicted
-    if diagnosis.out_of_fold_accuracy < MIN_HEAD_ACCURACY:
+    if not diagnosis.tells_wrong_labels:
         return (
             f"Cleaner labels: nothing can be said. The head on frozen features is correct on "
             f"{points(diagnosis.out_of_fold_accuracy)} % of the images that it did not see, too few to tell a wrong "

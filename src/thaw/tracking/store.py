@@ -164,6 +164,6 @@ def explain(error: Exception) -> str:
         return f"{shown}: {refused[0].lower()}"
     # SQLAlchemy goes on with the statement and a link to its documentation.
     reason = re.split(r"\[SQL:|\(Background on this error", text)[0]
-    reason = re.sub(r"\(raised as a result of [^)]*\) ", "", reason)
+    reason = re.sub(r"\(raised as a result of [^)]*\)\s+", "", reason)
     reason = re.sub(r"\((sqlite3|psycopg2?|pymysql)\.\w+(\.\w+)*\) ", "", reason)
     return f"{shown}: {one_line(type(error)(reason) if isinstance(error, OSError) else Exception(reason), most=300)}"

@@ -44,10 +44,9 @@ def test_the_first_table_is_of_the_committed_run(committed: ComparisonFile) -> N
 
 def _row(row: VariantSummary) -> str:
     """A row up to the seconds."""
-    assert row.seed_sd is not None
     low, high = map(points, row.accuracy_ci95)
-    sd, flops = points(row.seed_sd), format_flops(row.cost.flops)
-    return f"| `{row.variant}` | {points(row.accuracy_mean)} % | {low} to {high} | {sd} | {flops} | "
+    flops = format_flops(row.cost.flops)
+    return f"| `{row.variant}` | {points(row.accuracy_mean)} % | {low} to {high} | {flops} | "
 
 
 def _against(pair: PairComparison, first: str) -> str:

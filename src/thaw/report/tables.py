@@ -97,7 +97,10 @@ def _whole(number: float) -> str:
 
 
 def _spread(row: pd.Series) -> str:
-    return "one seed" if pd.isna(row["seed_sd"]) else f"± {points(row['seed_sd'])}"
+    if pd.isna(row["seed_sd"]):
+        return "one seed"
+    # An estimate of 0 is no proof that seeds agree: what they differ by is within the chance of the test images.
+    return "not detected" if points(row["seed_sd"]) == "0.0" else f"± {points(row['seed_sd'])}"
 
 
 def _seconds(seconds: float) -> str:

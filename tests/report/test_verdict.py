@@ -169,7 +169,9 @@ def test_fewer_than_20_different_test_images_allow_no_statement(tmp_path: Path) 
 def test_a_spread_that_is_within_the_chance_of_the_test_images_is_not_shown_as_0(
     alike: ComparisonFile, written: Path
 ) -> None:
-    rows = [row.model_copy(update={"seed_sd": sd}) for row, sd in zip(alike.variants, (0.0, 0.0004, 0.012), strict=True)]
+    rows = [
+        row.model_copy(update={"seed_sd": sd}) for row, sd in zip(alike.variants, (0.0, 0.0004, 0.012), strict=True)
+    ]
     table = build_tables(read_results(written, make_params()), alike.model_copy(update={"variants": tuple(rows)}))
     column = table["variants"].columns.index("SD between seeds")
     assert [row[column] for row in table["variants"].rows] == ["not detected", "not detected", "± 1.2"]

@@ -77,6 +77,8 @@ def mlflow_server(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             kill(process)
+            # Its worker may end a moment later, and would be taken for the next server on this port.
+            wait_until(lambda: not listens(port))
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -48,7 +48,15 @@ TINY_TRAINING = TrainingParams(
 )
 
 
+LONGEST = ("test_pipeline.py", "test_servers.py", "test_collectives.py", "test_repro.py", "test_ci_pipeline.py")
+"""Files that start many processes. They come first, so that no worker is left alone with one of them at the end."""
+
+
 AnySource = TypeVar("AnySource", bound=BaseModel)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def load_source(kind: type[AnySource]) -> AnySource:

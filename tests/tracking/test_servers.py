@@ -56,8 +56,9 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def mlflow_server(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def mlflow_server(uri: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A real server, in a process group of its own; killed at the end."""
+    port = int(uri.rpartition(":")[2])
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
     store = [
         "--backend-store-uri",
@@ -113,6 +114,14 @@ def shown_but_seconds() -> dict[str, Any]:
     return whole
 
 
+def shown_once(project: Params) -> dict[str, Any]:
+    """What the named store shows once it is in line: CELL alone, without the run that was interrupted."""
+    first = show_all(project, silent)
+    assert show_all(project, silent) == first
+    assert runs_of().keys() == {str(CELL)}
+    return shown()
+
+
 def shown_by_default(project: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a SQLite file shows to which nothing has happened."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -120,39 +129,45 @@ def shown_by_default(project: Params, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return shown()
 
 
-@pytest.mark.parametrize(
-    ("what", "reason"),
-    [
-        (signal.SIGKILL, "connection (refused|reset|aborted)"),  # within a request or between two
-        (signal.SIGSTOP, "(gives no answer within 4 s|.* for 5 s)"),
-    ],
-)
-def test_a_server_that_is_killed_or_stopped_in_mid_training(
-    what: signal.Signals,
-    reason: str,
-    project: Params,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def lose_server_in_training(
+    server: subprocess.Popen[bytes], what: signal.Signals, uri: str, caplog: pytest.LogCaptureFixture
+) -> str:
+    """Send the server a signal while CELL is trained; the bytes are the same, and the one warning is returned."""
     before = hashes()
-    port = free_port()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    with mlflow_server(port, tmp_path) as server:
-        client = MlflowClient(f"http://127.0.0.1:{port}")
-        with tracked_training(CELL):
-            start_live_run()
-            wait_until(lambda: bool(runs_of(client)))
-            os.killpg(server.pid, what)
-            train()
+    with tracked_training(CELL):
+        start_live_run()
+        wait_until(lambda: bool(runs_of(MlflowClient(uri))))
+        os.killpg(server.pid, what)
+        train()
     assert hashes() == before
     (warning,) = warnings(caplog)
-    assert re.search(rf"{CELL} \(.*http://127\.0\.0\.1:{port}:? {reason}\); `thaw sync` will", warning)
-    with mlflow_server(port, tmp_path):
-        first = sync_now()
-        assert sync_now() == first
-        assert runs_of().keys() == {str(CELL)}, "the interrupted run is deleted"
-        of_server = shown()
+    return warning
+
+
+def test_a_server_that_is_killed_in_mid_training(
+    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with mlflow_server(uri, tmp_path) as server:
+        warning = lose_server_in_training(server, signal.SIGKILL, uri, caplog)
+    # Within a request, or between two.
+    assert re.search(rf"{CELL} \(.*{re.escape(uri)}:? connection (refused|reset|aborted)\); `thaw sync` will", warning)
+    with mlflow_server(uri, tmp_path):
+        of_server = shown_once(project)
+    assert of_server == shown_by_default(project, monkeypatch)
+
+
+def test_a_server_that_hangs_in_mid_training_and_comes_back(
+    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with mlflow_server(uri, tmp_path) as server:
+        warning = lose_server_in_training(server, signal.SIGSTOP, uri, caplog)
+        assert re.search(rf"{CELL} \(.*no answer.* (within 4|for 5) s\); `thaw sync` will", warning)
+        os.killpg(server.pid, signal.SIGCONT)
+        of_server = shown_once(project)
     assert of_server == shown_by_default(project, monkeypatch)
 
 
@@ -167,8 +182,7 @@ def test_a_tracker_that_is_stopped_in_mid_training(project: Params, caplog: pyte
         train()
     assert hashes() == before
     assert warnings(caplog) == [f"MLflow does not show {CELL} (its process was stopped by a signal); `thaw sync` will"]
-    sync_now()
-    assert runs_of().keys() == {str(CELL)}
+    shown_once(project)
     assert shown_but_seconds() == whole
 
 
@@ -229,8 +243,7 @@ def kill_postgresql(server: Any) -> None:
 
 
 def test_postgresql(project: Params, postgresql: Any) -> None:
-    first = sync_now()
-    assert sync_now() == first
+    shown_once(project)
     postgresql.psql("ALTER DATABASE postgres SET default_transaction_read_only = on")
     with CELL.history.open("a", encoding="utf-8") as file:
         file.write("\n")  # so that it is another run
@@ -255,9 +268,7 @@ def test_postgresql_that_is_killed_in_mid_training(
     (warning,) = warnings(caplog)
     assert re.search(rf"{CELL} \(postgresql://.*(closed|connection).*\); `thaw sync` will", warning)
     postgresql.ensure_postgres_running()
-    sync_now()
-    assert runs_of().keys() == {str(CELL)}, "the interrupted run is deleted"
-    of_postgresql = shown()
+    of_postgresql = shown_once(project)
     assert of_postgresql == shown_by_default(project, monkeypatch)
 
 
@@ -289,8 +300,7 @@ def test_a_database_that_cannot_be_written(
     (warning,) = warnings(caplog)
     assert re.search(rf"{CELL} \(sqlite:///{database}: .*(readonly database|Permission denied).*\); `thaw", warning)
     path.chmod(mode)
-    sync_now()
-    assert runs_of().keys() == {str(CELL)}
+    shown_once(project)
     assert shown_but_seconds() == whole
 
 
@@ -311,10 +321,9 @@ def guard(port: int) -> Answer:
 
 def test_a_server_that_wants_a_password(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    with mlflow_server(port, tmp_path), serving(guard(port)) as proxy:
+    with mlflow_server(f"http://127.0.0.1:{port}", tmp_path), serving(guard(port)) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p%40ss@127.0.0.1:{proxy.port}")
-        found = sync_now()
-        assert found.address.startswith(f"{proxy.url}/#/experiments/")
+        assert show_all(project, silent).address.startswith(f"{proxy.url}/#/experiments/")
         of_server = shown()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:wrong@127.0.0.1:{proxy.port}")
         said = rf"^http://me:\*\*\*@127\.0\.0\.1:{proxy.port} wants another name and password \(401\)"

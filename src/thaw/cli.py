@@ -251,7 +251,7 @@ def _sync(_: argparse.Namespace) -> None:
     from thaw.paths import COMPARISON_JSON, all_cells
     from thaw.report.champion import find_champion
     from thaw.tracking.background import sync_now
-    from thaw.tracking.in_line import note_in_line, shown_in_line
+    from thaw.tracking.in_line import hash_here, note_in_line, shown_in_line
     from thaw.tracking.location import tracking_uri
 
     params = load_params()
@@ -260,9 +260,10 @@ def _sync(_: argparse.Namespace) -> None:
         raise ConfigError("there is no trained model here; run `dvc repro` first")
     shown = shown_in_line(params)
     if shown is None:
+        here_sha256 = hash_here(params)
         _export_architectures([cell.model for cell in cells if cell.metrics.exists()])
         shown = sync_now(champion=find_champion() if COMPARISON_JSON.exists() else None)
-        note_in_line(params, shown)
+        note_in_line(here_sha256, shown)
     if shown.left_out:
         write_line(shown.left_out)
     while_it_runs = "" if tracking_uri().startswith("http") else ", while `make ui` runs"

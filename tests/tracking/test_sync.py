@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from thaw.errors import DataError
 from thaw.evaluation.metrics_json import ExternalMetrics, ScoresOnTest, write_external_metrics
 from thaw.params import Params
-from thaw.paths import ExternalSet
+from thaw.paths import COMPARISON_MD, ExternalSet
 from thaw.tracking.background import sync_now
 from thaw.tracking.content import is_evaluated, is_evaluated_on, live_content
-from thaw.tracking.in_line import note_in_line, shown_in_line
+from thaw.tracking.in_line import hash_here, note_in_line, shown_in_line
 from thaw.tracking.location import StoreError, tracking_uri
 from thaw.tracking.runs import LIVE, start
 from thaw.tracking.saved_view import TAG
@@ -68,7 +68,11 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
     assert show_all(project, silent) == first
     assert shown() == whole
 
-    note_in_line(project, first)
+    compared = hash_here(project)
+    COMPARISON_MD.touch()
+    note_in_line(compared, first)
+    assert shown_in_line(project) is None, "a stage ended while the two were compared"
+    note_in_line(hash_here(project), first)
     assert shown_in_line(project) == first
     shutil.rmtree(Path("mlartifacts", ids[str(CELL)], "artifacts", "model"))
     assert shown_in_line(project) is None

@@ -24,22 +24,27 @@ def shown_in_line(params: Params) -> Shown | None:
     try:
         noted = read_json(MLFLOW_IN_LINE)
         shown = Shown(**noted["shown"])
-        same = noted["here_sha256"] == _hash_here(params) and noted["there_sha256"] == _hash_there(shown.runs.values())
+        same = noted["here_sha256"] == hash_here(params) and noted["there_sha256"] == _hash_there(shown.runs.values())
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return shown if same else None
 
 
-def note_in_line(params: Params, shown: Shown) -> None:
-    """Note what lies here and there, after the two were compared."""
+def note_in_line(here_sha256: str, shown: Shown) -> None:
+    """Note what lies here and there, after the two were compared.
+
+    Args:
+        here_sha256: what `hash_here` returned before they were: a stage may have ended since.
+        shown: what the comparison ended with.
+    """
     there = _hash_there(shown.runs.values())
     if there is None:
         MLFLOW_IN_LINE.unlink(missing_ok=True)
     else:
-        write_json(MLFLOW_IN_LINE, {"shown": shown._asdict(), "here_sha256": _hash_here(params), "there_sha256": there})
+        write_json(MLFLOW_IN_LINE, {"shown": shown._asdict(), "here_sha256": here_sha256, "there_sha256": there})
 
 
-def _hash_here(params: Params) -> str:
+def hash_here(params: Params) -> str:
     """Of the code that fills MLflow, the address, the parameters, and the names, sizes and times of all outputs."""
     digest = hashlib.sha256(f"{tracking_uri()}\n{params.model_dump_json()}\n".encode())
     for path in [LOCK, *sorted(Path(__file__).parent.glob("*.py"))]:

@@ -5,6 +5,7 @@ import subprocess
 from contextlib import suppress
 
 from thaw import paths
+from thaw.errors import DataError
 from thaw.utils.dvc_lock import hashes, locked_stage
 
 IMAGES_MD5 = "dvc.images_md5"
@@ -17,8 +18,9 @@ def describe_provenance() -> dict[str, str]:
         tags["mlflow.user"] = getpass.getuser()
     with suppress(OSError):  # and it may have no git
         tags |= _describe_commit()
-    images_md5 = hashes(locked_stage("clean").get("outs")).get(paths.IMAGES.as_posix())
-    return {**tags, IMAGES_MD5: images_md5} if images_md5 else tags
+    with suppress(DataError, KeyError):  # of a dvc.lock with conflicts DVC itself complains
+        tags[IMAGES_MD5] = hashes(locked_stage("clean").get("outs"))[paths.IMAGES.as_posix()]
+    return tags
 
 
 def _describe_commit() -> dict[str, str]:

@@ -21,6 +21,7 @@ from thaw.evaluation.significance import (
     MIN_SEEDS,
     RecipeComparison,
     RecipePair,
+    _Variance,
     compare_recipes,
     wilson_interval,
 )
@@ -72,7 +73,7 @@ def test_intervals_p_values_and_outcomes_agree(seed: int, seeds: int, gap: float
 @pytest.mark.parametrize(("seeds", "n"), [(3, 40), (5, 300)])
 def test_it_is_the_crossed_analysis_of_variance_of_textbooks(seeds: int, n: int) -> None:
     # Two-way crossed random effects without replication: Searle, Casella and McCulloch (1992), table 4.11; the variance
-    # of the seeds' mean squares is integrated over here, which the library does at 512 quantiles.
+    # of the seeds' mean squares is integrated over.
     correct = {name: drawn(6, n=n, seeds=seeds, worse=(0.05, 0.0, 0.0))[name] for name in ("r0", "r1")}
     y = correct["r0"].astype(float) - correct["r1"]  # (S, N)
     of_seeds, of_images, mean = y.mean(axis=1), y.mean(axis=0), y.mean()
@@ -88,7 +89,7 @@ def test_it_is_the_crossed_analysis_of_variance_of_textbooks(seeds: int, n: int)
         )
 
     expected = quad(tail, 0, 80, limit=500, points=[ms_seeds * (seeds - 1) / ms_rest])[0]
-    assert only_pair(correct).p_value == pytest.approx(expected, rel=0.01, abs=1e-4)
+    assert only_pair(correct).p_value == pytest.approx(expected, rel=1e-3)
     own = correct["r0"].astype(float)
     rest = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
     component = own.mean(axis=1).var(ddof=1) - np.sum(rest**2) / ((seeds - 1) * (n - 1)) / n
@@ -107,6 +108,14 @@ def test_without_noise_of_images_it_is_a_paired_t_test_to_the_variance_pooled_an
     # The images' own share is known but for their own, small, variance.
     assert pair.difference == pytest.approx(gains.mean())
     assert pair.p_value == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("df", [1, 2, 4, 8])
+@pytest.mark.parametrize("t", [0.5, 3.0, 10.0, 100.0])
+def test_where_only_seeds_vary_it_is_students_distribution_far_out_too(df: int, t: float) -> None:
+    variance = _Variance(image=1e-12, interaction=0.0, seed_means=1.0, seeds=3, units=100, df=df)
+    assert variance.tail(t / np.sqrt(3)) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-3, abs=1e-15)
+    assert variance.half_width(0.001) * np.sqrt(3) == pytest.approx(stats.t.isf(0.0005, df), rel=1e-3)
 
 
 def test_with_one_seed_it_is_the_interval_of_agresti_and_min_about_the_difference() -> None:

@@ -56,7 +56,9 @@ MOST_POOLED = 2
 """Recipes whose seeds count for the degrees of freedom that are shared: where one of many varies and the others do not,
 the mean of all is known no better than that one."""
 
-_QUANTILES = 512
+_LOG_ODDS = np.linspace(-40.0, 40.0, 513)
+"""Of the quantiles of chi-squared over which a chance is averaged. Where few seeds tell how much they vary, a small
+p-value comes from the lowest of them alone, down to the 1e-17th."""
 
 MOST_SEEDS, MOST_IMAGES_FACTOR = 100, 1000
 """How far to look for what would settle a pair."""
@@ -157,19 +159,18 @@ class _Variance:
 
     def tail(self, distance: float) -> float:
         """The chance that a mean is farther than `distance` from what is expected, to either side."""
-        return float(np.mean(2 * special.ndtr(-distance / np.sqrt(self._totals()))))
+        if self.df == 0:
+            return float(2 * special.ndtr(-distance / np.sqrt(self.image)))
+        chi_squared, weights = _chi_squared(self.df)
+        seed = np.maximum(0.0, self.seed_means * self.df / chi_squared - self.interaction)
+        return float(weights @ (2 * special.ndtr(-distance / np.sqrt(self.image + seed / self.seeds))))
 
     def half_width(self, alpha: float) -> float:
         """The distance whose `tail` is `alpha`."""
-        largest = float(np.sqrt(self._totals().max())) * 10
+        largest = float(np.sqrt(self.total))
+        while self.tail(largest) > alpha:
+            largest *= 2
         return float(optimize.brentq(lambda distance: self.tail(distance) - alpha, 0.0, largest, xtol=1e-12))
-
-    def _totals(self) -> Floats:
-        """What `total` may be, each value as likely as the others, shape (_QUANTILES,)."""
-        if self.df == 0:
-            return np.array([self.image])
-        spread = self.df / _chi_squared(self.df)
-        return self.image + np.maximum(0.0, self.seed_means * spread - self.interaction) / self.seeds
 
     def projected(self, *, seeds: int, images_factor: float) -> "_Variance":
         """The same with more of either."""
@@ -186,10 +187,18 @@ class _Variance:
 
 
 @functools.cache
-def _chi_squared(df: float) -> Floats:
-    """Equally likely values of chi-squared, shape (_QUANTILES,)."""
-    quantiles: Floats = stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, df)
-    return quantiles
+def _chi_squared(df: float) -> tuple[Floats, Floats]:
+    """Quantiles of chi-squared and their weights, whose sum is 1, both of the shape of _LOG_ODDS.
+
+    The trapezoidal rule in the log-odds of the quantile's level, which fall off to both sides: it is exact to many
+    digits there (Trefethen and Weideman, SIAM Review 2014).
+    """
+    level = special.expit(_LOG_ODDS)
+    weights = level * special.expit(-_LOG_ODDS)
+    quantiles: Floats = np.where(
+        _LOG_ODDS < 0, stats.chi2.ppf(level, df), stats.chi2.isf(special.expit(-_LOG_ODDS), df)
+    )
+    return quantiles, weights / weights.sum()
 
 
 def compare_recipes(
@@ -336,7 +345,7 @@ def _describe_pair(
     images: int,
 ) -> RecipePair:
     """Interval, test and outcome of a pair; `alpha` is that of one interval of so many `pairs`."""
-    half, p_value = variance.half_width(alpha), variance.tail(abs(difference))
+    half, p_value = variance.half_width(alpha), min(1.0, variance.tail(abs(difference)))
     outcome: Outcome = "inconclusive"
     speaks = variance.seeds >= MIN_SEEDS and variance.units >= MIN_UNITS
     if speaks:

@@ -94,6 +94,13 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
     view = json.loads(json.loads(tags[TAG])["state"])
     compared = client.search_runs([run.info.experiment_id], view["searchFilter"])
     assert [found.info.run_id for found in compared] == [ids[str(CELL)]]
+    drawn = [
+        axis["key"] for chart in view["compareRunCharts"] for axis in (chart.get("xaxis"), chart.get("yaxis")) if axis
+    ]
+    drawn += [chart["metricKey"] for chart in view["compareRunCharts"] if "metricKey" in chart]
+    assert set(drawn) <= compared[0].data.metrics.keys()
+    sections = {section["uuid"] for section in view["compareRunSections"]}
+    assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} < sections
     client.delete_experiment_tag(run.info.experiment_id, TAG)
     assert shown_in_line(project) is None
     show_all(project, silent)

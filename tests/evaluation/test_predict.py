@@ -21,7 +21,7 @@ from PIL import Image
 from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from network.test_export import save_tiny
 from thaw import paths
-from thaw.compute import inference
+from thaw.compute import gpus, inference
 from thaw.data.clean import clean_images
 from thaw.data.corruptions import corrupt
 from thaw.data.decode import Pixels, encode
@@ -148,9 +148,44 @@ def runtime(request: pytest.FixtureRequest, project: Path, graphs: Path, monkeyp
     other = "_load_torch_scorer"
     if request.param == "torch":
         monkeypatch.setattr(scorer_module, "_MANY_IMAGES", 1)
-        monkeypatch.setattr(scorer_module, "_GPU", project)
+        monkeypatch.setattr(scorer_module, "list_gpus", lambda: ["0"])
         other = "_score_with_onnx"
     monkeypatch.setattr(scorer_module, other, lambda *_, **__: pytest.fail("the other runtime"))
+
+
+@pytest.mark.parametrize(
+    ("by_torch", "images", "gpu", "visible", "has_graph"),
+    [
+        (False, 1000, False, None, True),
+        (False, 999, True, None, True),
+        (True, 1000, True, None, True),
+        (False, 1000, True, "", True),
+        (True, 1, False, None, False),
+    ],
+)
+def test_torch_computes_many_images_on_a_gpu_and_what_has_no_graph(
+    by_torch: bool,
+    images: int,
+    gpu: bool,
+    visible: str | None,
+    has_graph: bool,
+    graphs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_tiny(Path("model"))
+    if has_graph:
+        shutil.copytree(graphs, paths.ONNX_GRAPHS)
+    if gpu:
+        Path("gpus/0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr(gpus, "_NVIDIA_GPUS", Path("gpus"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    torch_scorer = object()
+    monkeypatch.setattr(scorer_module, "_load_torch_scorer", lambda *_, **__: torch_scorer)
+    assert (load_scorer(Path("model"), images=images) is torch_scorer) == by_torch
 
 
 @pytest.mark.usefixtures("runtime")

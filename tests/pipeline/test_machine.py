@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from thaw import paths
+from thaw.compute import gpus as gpus_module
+from thaw.compute.gpus import list_gpus
 from thaw.pipeline import machine
-from thaw.pipeline.machine import choose_jobs, environment_of_job, list_gpus
+from thaw.pipeline.machine import choose_jobs, environment_of_job
 from thaw.utils.atomic import write_json
 
 
@@ -18,7 +20,7 @@ from thaw.utils.atomic import write_json
 def eight_cores_and_32_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(machine, "count_cores", lambda: 8)
-    monkeypatch.setattr(machine, "_NVIDIA_GPUS", tmp_path / "gpus")
+    monkeypatch.setattr(gpus_module, "_NVIDIA_GPUS", tmp_path / "gpus")
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=32 * 2**30))
     for name in ("CUDA_VISIBLE_DEVICES", "THAW_LAUNCHER", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 from thaw.compute.cores import count_own_cores, map_ahead
+from thaw.compute.gpus import list_gpus
 from thaw.data.decode import Pixels
 from thaw.data.transforms import Crop
 from thaw.evaluation.predictions_csv import Probabilities
@@ -20,8 +21,6 @@ from thaw.params import ComputeParams
 
 BATCH_SIZE = 16
 """Images in one forward pass: larger batches are hardly faster, and results would come later."""
-_GPU = Path("/dev/nvidiactl")
-"""There where NVIDIA's driver is, which can be seen without torch."""
 _MANY_IMAGES = 1000
 """So many make up for the seconds that torch and a GPU take to start (reckoned, not measured)."""
 
@@ -47,8 +46,8 @@ class Scorer:
 def load_scorer(folder: Path, *, images: int, batch_size: int = BATCH_SIZE) -> Scorer:
     """A saved model, ready for so many images, of which `batch_size` are computed at once.
 
-    Where `thaw sync` has left the graph of its network, onnxruntime computes, and torch is not even loaded. Both ways
-    give the same probabilities, to some 1e-6.
+    Where `thaw sync` has left the graph of its network, onnxruntime computes, and torch is not even loaded; unless
+    there are many images, and a GPU for them. Both ways give the same probabilities, to some 1e-6.
 
     Raises:
         DataError: there is no such model, or its tensors do not fit its description.
@@ -56,7 +55,7 @@ def load_scorer(folder: Path, *, images: int, batch_size: int = BATCH_SIZE) -> S
     size, cores = min(batch_size, images), count_own_cores()
     # All cores share the one batch that there is, or else each computes batches of its own.
     threads = cores if images <= batch_size else 1
-    graph = None if images >= _MANY_IMAGES and _GPU.exists() else find_onnx(folder)
+    graph = None if images >= _MANY_IMAGES and list_gpus() else find_onnx(folder)
     if graph is None:
         return _load_torch_scorer(folder, batch_size=size, threads=threads)
     view = json.loads(next(prop.value for prop in graph.metadata_props if prop.key == "preprocessing"))["view"]

@@ -1,8 +1,7 @@
-"""How many stages at once: by cores, by GPUs, and by memory."""
+"""How many stages at once, by cores or GPUs and by memory, and what each has to know."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
 
@@ -13,16 +12,6 @@ from thaw.utils.ranks import LAUNCHER
 
 MEMORY_OF_A_JOB_MIB = 1500.0
 """Where no training has been measured: EfficientNet-Lite0 at 96 px takes 900."""
-
-_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
-
-
-def list_gpus() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; that of the environment counts, if it is set."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    return [str(number) for number in range(len(list(_NVIDIA_GPUS.iterdir())))] if _NVIDIA_GPUS.is_dir() else []
 
 
 def choose_jobs(*, threads: int, gpus: Sequence[str]) -> int:

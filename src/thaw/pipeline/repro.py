@@ -14,12 +14,13 @@ from pathlib import Path
 from types import FrameType
 
 from thaw import paths
+from thaw.compute.gpus import list_gpus
 from thaw.errors import ConfigError, ThawError, TrainingError
 from thaw.params import Params
 from thaw.pipeline.dvc_stages import drop_torn_rwlock, find_changed, load_dvc, outcome_of, plan, reproduce
 from thaw.pipeline.jobs import Job, start_job
 from thaw.pipeline.lock import exclusive
-from thaw.pipeline.machine import choose_jobs, environment_of_job, list_gpus
+from thaw.pipeline.machine import choose_jobs, environment_of_job
 from thaw.pipeline.schedule import Outcome, Schedule, Stage
 from thaw.pipeline.view import View
 

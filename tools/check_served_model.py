@@ -106,7 +106,6 @@ def serving(model: Path, programs: Path) -> Iterator[str]:
     with subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
         env=environment,
-        cwd=programs,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     ) as server:

@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="an address such as models:/thaw@champion, or a folder")
     model = parser.parse_args().model
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         folder = Path(model)
@@ -77,15 +78,17 @@ def main() -> None:
 
 def find_cell(folder: Path) -> Cell:
     """Which cell a logged model is of."""
-    tags = MlflowClient(tracking_uri()).get_logged_model(Model.load(folder).model_id).tags
+    model_id = Model.load(folder).model_id
+    assert model_id is not None
+    tags = MlflowClient(tracking_uri()).get_logged_model(model_id).tags
     return Cell(tags["variant"], int(tags["seed"]))
 
 
 def make_environment(model: Path, folder: Path) -> Path:
     """The programs of a new environment with what `model` requires, which is neither thaw nor torch."""
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--requirement", model / "requirements.txt"], env=outside(), check=True)
+    pip = [str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--requirement", str(model / "requirements.txt")], env=outside(), check=True)
     listed = subprocess.run([*pip, "list", "--format", "json"], env=outside(), check=True, capture_output=True).stdout
     assert not {package["name"] for package in json.loads(listed)} & {"thaw", "torch"}
     return folder / "bin"
@@ -101,7 +104,7 @@ def serving(model: Path, programs: Path) -> Iterator[str]:
     """Serve a model by the programs of an environment; yields the address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [programs / "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local"]
+    command = [str(programs / "mlflow"), "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
     environment = {**outside(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     with subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -140,7 +143,7 @@ def run_predict(cell: Cell, files: Sequence[bytes], classes: Sequence[str], scra
     paths = [scratch / f"{number:04}" for number in range(len(files))]
     for path, file in zip(paths, files, strict=True):
         path.write_bytes(file)
-    command = [*THAW, "predict", cell.model, "--format", "jsonl", *paths]
+    command = [*THAW, "predict", str(cell.model), "--format", "jsonl", *map(str, paths)]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return np.array([[json.loads(line)["probabilities"][name] for name in classes] for line in lines])
 
@@ -148,7 +151,7 @@ def run_predict(cell: Cell, files: Sequence[bytes], classes: Sequence[str], scra
 def run_exported(cell: Cell, pixels: Sequence[NDArray[np.uint8]], scratch: Path) -> Probabilities:
     """What the file of `thaw export` says of pixels, each of shape `(H, W, 3)`."""
     file = scratch / "exported.onnx"
-    subprocess.run([*THAW, "export", cell.model, "--output", file], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*THAW, "export", str(cell.model), "--output", str(file)], check=True, stdout=subprocess.DEVNULL)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["probabilities"], {"images": image[None]})[0] for image in pixels])
 

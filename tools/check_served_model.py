@@ -87,8 +87,10 @@ def find_cell(folder: Path) -> Cell:
 def make_environment(model: Path, folder: Path) -> Path:
     """The programs of a new environment with what `model` requires, which is neither thaw nor torch."""
     venv.create(folder, with_pip=True)
-    pip = [str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--requirement", str(model / "requirements.txt")], env=outside(), check=True)
+    pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "install", "--quiet", "--requirement", str(model / "requirements.txt")], env=outside(), check=True
+    )
     listed = subprocess.run([*pip, "list", "--format", "json"], env=outside(), check=True, capture_output=True).stdout
     assert not {package["name"] for package in json.loads(listed)} & {"thaw", "torch"}
     return folder / "bin"

@@ -9,20 +9,22 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
-from dvc.utils.serialize import parse_yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml, parse_yaml
 
 from thaw.paths import CODE_LISTS
-from thaw.utils.code_closure import code_lists
+from thaw.utils.code_closure import code_lists, installed_version
 
 Entry = Mapping[str, Any]
 """What a lock says of a stage: cmd, deps, params and outs."""
 
 LOCK = Path("dvc.lock")
 MD5_CACHE = Path(".dvc/cache/files/md5")
+RUN_CACHE = Path(".dvc/cache/runs")
 
 _PYTHON_MINORS = range(11, 20)
 """A lock can have been written under any of these: lists of code name the version."""
@@ -85,13 +87,18 @@ def _reasons(stage: Any, entry: Entry, *, made: Mapping[str, str | None], lists:
 def _fitting_lists(committed: Mapping[str, Entry]) -> dict[str, str]:
     """The hash of each list of code, for the version of Python under which most of a lock's lists fit."""
     locked = {dep["path"]: dep.get("md5") for entry in committed.values() for dep in entry.get("deps", [])}
-    made = code_lists(Path("stages"), package=Path("src/thaw"), version_of=_required_versions())
-    texts = {(CODE_LISTS / f"{name}.txt").as_posix(): text for name, text in made.items()}
+    texts = _list_code(_required_versions())
     candidates = [
         {path: _md5(text.replace("python MINOR\n", f"python 3.{minor}\n")) for path, text in texts.items()}
         for minor in _PYTHON_MINORS
     ]
     return max(candidates, key=lambda lists: sum(locked.get(path) == md5 for path, md5 in lists.items()))
+
+
+def _list_code(version_of: Callable[[str], str]) -> dict[str, str]:
+    """The text of each list of code by its path."""
+    lists = code_lists(Path("stages"), package=Path("src/thaw"), version_of=version_of)
+    return {(CODE_LISTS / f"{name}.txt").as_posix(): text for name, text in lists.items()}
 
 
 def _required_versions() -> Callable[[str], str]:
@@ -106,13 +113,42 @@ def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def merge_locks(committed: Mapping[str, Entry], saved: Mapping[str, Entry]) -> dict[str, Entry]:
-    """The entries that the cache can serve: as committed where it can, else those of the run that left the cache.
+def find_runs() -> dict[str, Entry]:
+    """The entries of DVC's run cache that fit the current folder and the installed libraries, by name of the stage.
 
-    A stage with neither has no entry: then DVC looks into its run cache.
+    A remote's run cache comes without the outputs that it names: these may not be in the cache. Where no run of a stage
+    fits, those of the stages behind it do not fit either.
     """
-    names = [*committed, *(name for name in saved if name not in committed)]
-    found = {name: _first_cached(name, committed, saved) for name in names}
+    runs: dict[str, list[Entry]] = {}
+    for path in list_run_cache():
+        with suppress(YAMLFileCorruptedError):  # a run was killed while it wrote it
+            entry = load_yaml(path)
+            runs.setdefault(entry["cmd"], []).append(entry)
+    lists = {path: _md5(text) for path, text in _list_code(installed_version).items()}
+    found: dict[str, Entry] = {}
+    made: dict[str, str | None] = {}
+    with Repo(".") as repo:
+        for stage in repo.index.stages:
+            entries = runs.get(stage.cmd, [])
+            entry = next((entry for entry in entries if not _reasons(stage, entry, made=made, lists=lists)), None)
+            if entry is not None:
+                found[stage.name] = entry
+                made |= {out["path"]: out.get("md5") for out in entry.get("outs", [])}
+    return found
+
+
+def list_run_cache() -> list[Path]:
+    """What DVC keeps of each run of a stage."""
+    return sorted(path for path in RUN_CACHE.glob("*/*/*") if path.is_file())
+
+
+def merge_locks(*locks: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entries that the cache can serve: for each stage that of the first lock where it can.
+
+    A stage of which no entry can be served has none: then DVC looks into its run cache.
+    """
+    names = dict.fromkeys(name for lock in locks for name in lock)
+    found = {name: _first_cached(name, *locks) for name in names}
     return {name: entry for name, entry in found.items() if entry is not None}
 
 

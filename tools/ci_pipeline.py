@@ -26,7 +26,7 @@ import yaml
 from dvc.repo import Repo
 from dvc.utils.serialize import YAMLFileCorruptedError, dumps_yaml, load_yaml
 
-from ci_lock import LOCK, Entry, merge_locks, read_lock, stale_stages
+from ci_lock import LOCK, Entry, find_runs, list_run_cache, merge_locks, read_lock, stale_stages
 from ci_report import Base, Outcome, PipelineRun, describe_run, describe_stale, write_comment
 from thaw import paths
 from thaw.errors import ConfigError, DataError, exit_code
@@ -36,7 +36,6 @@ SAVED_LOCK = Path(".thaw/ci/dvc.lock")
 RUN = Path(".thaw/ci/run.json")
 BASE = Path(".thaw/base")
 COMMENT = Path("reports/ci.md")
-RUN_CACHE = Path(".dvc/cache/runs")
 PARAMS = Path("params.yaml")
 
 
@@ -57,13 +56,34 @@ def main() -> None:
 def restore(_: argparse.Namespace) -> None:
     """Fetch from DVC's remote, if there is one, and make the dvc.lock that the cache can serve."""
     RUN.unlink(missing_ok=True)  # the restored one is of another run
-    if _has_remote() and _dvc("fetch", "--run-cache") != 0:
-        print("The remote does not have all, or could not be read; what it lacks is run.", flush=True)
+    remote = _has_remote()
+    if remote and _dvc("fetch", "--run-cache") != 0:
+        print("The remote does not have all that dvc.lock names, or could not be read.", flush=True)
     committed, saved = _read_usable(LOCK), _read_usable(SAVED_LOCK)
     merged = merge_locks(committed, saved)
+    if remote and (fetched := _fetch_runs(merged)):
+        merged = merge_locks(fetched, committed, saved)
     kept = sum(merged[name] is committed.get(name) for name in merged)
-    write_text(LOCK, dumps_yaml({"schema": "2.0", "stages": merged}))
-    print(f"dvc.lock: {kept} entries as committed, {len(merged) - kept} of the run that left the cache", flush=True)
+    _write_lock(merged)
+    print(f"dvc.lock: {kept} entries as committed, {len(merged) - kept} of earlier runs", flush=True)
+
+
+def _fetch_runs(usable: dict[str, Entry]) -> dict[str, Entry]:
+    """Fetch what main's runs made of the stages that a lock leaves to be run; returns the entries of these runs.
+
+    The committed lock may name what another machine made and nobody pushed; main pushed what its own runs made.
+    """
+    runs = find_runs()
+    wanted = {name: runs[name] for name in stale_stages(usable) if name in runs}
+    if wanted:
+        _write_lock(wanted)
+        if _dvc("fetch") != 0:
+            print("The remote does not have all that its runs have made; what it lacks is run.", flush=True)
+    return wanted
+
+
+def _write_lock(entries: dict[str, Entry]) -> None:
+    write_text(LOCK, dumps_yaml({"schema": "2.0", "stages": entries}))
 
 
 def _read_usable(path: Path) -> dict[str, Entry]:
@@ -82,7 +102,7 @@ def run(_: argparse.Namespace) -> None:
     done = PipelineRun(stages=len(commands), ran=(), exit_status=None, ran_again=None, seconds=0.0)
     write_json(RUN, asdict(done))
     start_s = time.monotonic()
-    known = set(_run_cache())
+    known = set(list_run_cache())
     shutil.rmtree(paths.LOGS, ignore_errors=True)
     with _Repro() as first:
         for name in first.stages():
@@ -95,7 +115,7 @@ def run(_: argparse.Namespace) -> None:
         )
     write_json(RUN, asdict(done))
     if done.exit_status == 0:
-        known = set(_run_cache())
+        known = set(list_run_cache())
         shutil.rmtree(paths.LOGS, ignore_errors=True)
         with _Repro() as second:
             again = [*second.stages(), *_begun_in_logs(), *_new_in_run_cache(known, commands)]
@@ -149,14 +169,9 @@ def _begun_in_logs() -> list[str]:
     return [name for text in texts for name in re.findall(r"Running stage '([^']+)'", text)]
 
 
-def _run_cache() -> Iterator[Path]:
-    """What DVC keeps of each run of a stage."""
-    return (path for path in RUN_CACHE.glob("*/*/*") if path.is_file())
-
-
 def _new_in_run_cache(known: set[Path], commands: dict[str, str]) -> list[str]:
     """The names of the stages that have left something in the run cache, in the order in which they did."""
-    new = sorted((path for path in _run_cache() if path not in known), key=lambda path: path.stat().st_mtime)
+    new = sorted((path for path in list_run_cache() if path not in known), key=lambda path: path.stat().st_mtime)
     found = (commands.get(load_yaml(path)["cmd"]) for path in new)
     return [name for name in found if name is not None]
 

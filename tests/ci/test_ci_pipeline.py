@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ci.actions_player import Actions, Job
-from ci_lock import merge_locks, read_lock, stale_stages
+from ci_lock import find_runs, merge_locks, read_lock, stale_stages
 from conftest import ROOT
 
 STAGES = {
@@ -180,6 +181,67 @@ def test_a_comment_compares_with_the_base(jobs: dict[str, Job]) -> None:
     assert "variants.fast" not in comment
     assert "slow (base)  " in comment
     assert "https://github.example/owner/project/actions/runs/4" in comment
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteJobs:
+    """What CI does where a folder is the project's DVC remote, and how many files lie there after each job."""
+
+    played: dict[str, Job]
+    files: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def remote_jobs(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> RemoteJobs:
+    """A pull request and main, and then the pull request where GitHub has dropped all caches."""
+    folder = tmp_path_factory.mktemp("with-remote")
+    project, remote = folder / "project", folder / "remote"
+    remote.mkdir()
+    git(folder, "clone", "-q", str(origin), str(project))
+
+    def add_remote() -> None:
+        config = (project / ".dvc/config").read_text(encoding="utf-8")
+        assert config.startswith("[core]\n")
+        text = config.replace("[core]\n", "[core]\n    remote = storage\n")
+        (project / ".dvc/config").write_text(f"{text}['remote \"storage\"']\n    url = {remote}\n", encoding="utf-8")
+
+    commit(project, "main", add_remote)
+    commit(project, "faster", lambda: write_rates(project, fast=4, slow=2))
+    github = Actions(origin=project, store=folder / "github")
+    without_caches = Actions(origin=project, store=folder / "later")
+    played, files = {}, {}
+    for title, actions, branch in (
+        ("a pull request", github, "faster"),
+        ("main", github, "main"),
+        ("without caches", without_caches, "faster"),
+    ):
+        played[title] = actions.play(branch)
+        files[title] = sum(path.is_file() for path in remote.rglob("*"))
+    return RemoteJobs(played=played, files=files)
+
+
+def test_main_alone_pushes_to_the_remote(remote_jobs: RemoteJobs) -> None:
+    assert remote_jobs.played["a pull request"].ran.startswith("4 stages: 4 ran ")
+    assert remote_jobs.played["main"].failed == [], remote_jobs.played["main"].output
+    assert remote_jobs.files["a pull request"] == 0
+    assert remote_jobs.files["main"] > 0
+    assert remote_jobs.files["without caches"] == remote_jobs.files["main"]
+
+
+def test_what_main_pushed_is_not_run_again_where_github_has_no_cache(remote_jobs: RemoteJobs) -> None:
+    job = remote_jobs.played["without caches"]
+    assert job.ran.startswith("4 stages: 3 ran (check, train@fast, report), 1 from the cache; "), job.output
+
+
+def test_a_run_that_a_kill_left_half_written_is_left_aside(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "clone", "-q", str(origin), "clone")
+    monkeypatch.chdir(tmp_path / "clone")
+    torn = Path(".dvc/cache/runs/aa/aab/torn")
+    torn.parent.mkdir(parents=True)
+    torn.write_text("cmd: [", encoding="utf-8")
+    assert find_runs() == {}
 
 
 @pytest.mark.parametrize(

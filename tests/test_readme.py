@@ -1,4 +1,4 @@
-"""README's first table is of the run whose outputs dvc.lock names."""
+"""README's first table is of the run whose outputs dvc.lock names; what its commands write is not for git."""
 
 import hashlib
 import re
@@ -41,6 +41,13 @@ def test_the_first_table_is_of_the_committed_run(committed: ComparisonFile) -> N
         cells = _row(row), f" | {_against(pair, first.variant)} |\n"
         assert re.search(re.escape(cells[0]) + SECONDS + re.escape(cells[1]), readme), cells
     assert f"*{committed.verdict[1]}*" in " ".join(readme.split())
+
+
+def test_git_ignores_the_plots_that_dvc_writes() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip(f"{ROOT} is not a git repository")
+    done = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "--quiet", "dvc_plots/index.html"], check=False)
+    assert done.returncode == 0
 
 
 def _row(row: VariantSummary) -> str:

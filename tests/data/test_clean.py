@@ -346,18 +346,21 @@ def test_unlabelled_test_images_are_left_aside_and_seen(tmp_path: Path) -> None:
         assert dropped.paths == ["test/1.jpg", "test/2.jpg"]
 
 
-@pytest.mark.parametrize("place", ["in", "beside"])
-def test_labels_from_a_table(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(("place", "encoding"), [("in", "utf-8"), ("beside", "utf-8"), ("in", "utf-16")])
+def test_labels_from_a_table(tmp_path: Path, place: str, encoding: str) -> None:
     files = {f"images/{i}.jpg": encoded(image(i)) for i in range(5)} | {"images/5.jpg": b""}
     text = "image,label\n" + "".join(f"{i},{'cat' if i % 2 else 'dog'}\n" for i in (0, 1, 2, 3, 5))
     folder = write_files(tmp_path / "in", files)
     (tmp_path / place / "labels.csv").parent.mkdir(exist_ok=True)
-    (tmp_path / place / "labels.csv").write_text(text, encoding="utf-8")
+    (tmp_path / place / "labels.csv").write_text(text, encoding=encoding)
     layout = LayoutParams(labels=str(tmp_path / "beside" / "labels.csv")) if place == "beside" else LayoutParams()
     rows = clean(folder, tmp_path, layout=layout)
     assert [(row.label, row.reason) for path, row in rows.items() if path.endswith(".jpg")] == [
         ("dog", ""), ("cat", ""), ("dog", ""), ("cat", ""), ("", Reason.NO_LABEL), ("cat", Reason.EMPTY),
     ]  # fmt: skip
+    assert [row.reason for path, row in rows.items() if path.endswith(".csv")] == [Reason.NOT_AN_IMAGE] * (
+        place == "in"
+    )
     source = "labels.csv" if place == "in" else str(tmp_path / "beside" / "labels.csv")
     assert {row.label_source for row in rows.values() if row.kept} == {source}
 
@@ -408,7 +411,7 @@ def test_odd_entries_are_rows_and_notes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"in leaves no sound image with a class \(dropped: no file\): say in data\.layout"),
+        ({}, r"in leaves no sound image with a class \(dropped: none\): say in data\.layout"),
         ({"a/1.jpg": b"", "b/1.jpg": b"x"}, r"no sound image with a class \(dropped: 2 not in a class folder\)"),
         ({"1.jpg": encoded(image(0)), "2.jpg": encoded(image(1))}, "no sound image with a class"),
         ({"a/1.jpg": encoded(image(0)), "b/1.jpg": b""}, "sound images of one class only, 'a'"),

@@ -155,6 +155,17 @@ FOLDERS: dict[str, tuple[list[str], dict[str, str]]] = {
     ),
     "train alone": (images("train/Cat", "train/Dog"), {"train/Cat": "Cat", "train/Dog": "Dog"}),
     "one folder": (images("images/Cat"), {"images/Cat": "Cat"}),
+    "masks beside the images": (
+        images("set/images/Cat", "set/images/Dog", "set/masks/Cat", "set/masks/Dog"),
+        {
+            "set/images/Cat": "Cat",
+            "set/images/Dog": "Dog",
+            "set/masks/Cat": "not in a class folder",
+            "set/masks/Dog": "not in a class folder",
+        },
+    ),
+    "images and masks alone": (images("images", "masks"), {"images": "images", "masks": "not in a class folder"}),
+    "a class called mask": (images("mask", "no_mask"), {"mask": "mask", "no_mask": "no_mask"}),
     "no folder": (images(""), {"": "not in a class folder"}),
     "batches of nothing known": (
         images("images_1", "images_2"),
@@ -197,8 +208,8 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
         r"data\.layout: folders for the latter",
     ),
     "a folder of classes beside another": (
-        images("images/Cat", "images/Dog", "masks"),
-        r"2 classes \(images 6, masks 3\) or as 2 classes \(Cat 3, Dog 3\)",
+        images("images/Cat", "images/Dog", "more"),
+        r"2 classes \(images 6, more 3\) or as 2 classes \(Cat 3, Dog 3\)",
     ),
     "train beside what has no split's name": (
         images("train/Cat", "train/Dog", "unlabelled"),
@@ -244,6 +255,8 @@ def test_what_can_be_read_in_two_ways_is_not_guessed(layout: str) -> None:
                 "more/Cat": "not in a class folder",
             },
         ),
+        (images("images", "masks"), {"kind": "folders"}, {"images": "images", "masks": "masks"}),
+        (images("images", "masks"), {"classes": ["images", "Masks"]}, {"images": "images", "masks": "Masks"}),
         (images("train", "test"), {"kind": "folders"}, {"train": "train", "test": "test"}),
         (images("batch1", "batch2"), {"kind": "folders"}, {"batch1": "batch1", "batch2": "batch2"}),
         (images("batch1", "batch2"), {"classes": ["batch1", "batch2"]}, {"batch1": "batch1", "batch2": "batch2"}),
@@ -284,6 +297,10 @@ PREFIXES: dict[str, tuple[list[str], dict[str, str]]] = {
     "one folder": (
         named("images/great_pyrenees_{}.jpg", "images/pug_{}.jpg"),
         {"images/great_pyrenees_0.jpg": "great_pyrenees", "images/pug_2.jpg": "pug"},
+    ),
+    "trimaps of the same names": (
+        named("images/pug_{}.jpg", "images/boxer_{}.jpg", "annotations/trimaps/pug_{}.png"),
+        {"images/pug_0.jpg": "pug", "annotations/trimaps/pug_0.png": "not in a class folder"},
     ),
     "no folder": (named("cat ({}).jpg", "Cat-{}.png", "dog ({}).jpg"), {"cat (1).jpg": "cat", "Cat-0.png": "cat"}),
     "cameras": (named("IMG_{}.jpg", "DSC_{}.jpg"), {"IMG_0.jpg": "not in a class folder"}),
@@ -334,7 +351,7 @@ def test_names_and_columns_as_people_have_them(line: str, header: str) -> None:
     places = read_layout([*FLAT, "labels.csv"], images=FLAT, tables=[labels])
     assert [places[path].label for path in FLAT] == LABELS
     assert {places[path].label_source for path in FLAT} == {"labels.csv"}
-    assert places["labels.csv"].reason == Reason.NO_CLASS
+    assert places["labels.csv"].reason == ""
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

@@ -321,7 +321,7 @@ def _mark_group(members: list[Row]) -> list[Row]:
 def require_two_classes(rows: Sequence[Row], name: str) -> None:
     """Raise DataError unless images of two classes or more are kept; it says what became of the others."""
     classes = sorted({row.label for row in rows if row.kept})
-    dropped = list_dropped(rows) or "no file"
+    dropped = list_dropped(rows) or "none"
     conflicts = sum(row.reason == Reason.LABEL_CONFLICT for row in rows)
     if conflicts and 2 * conflicts >= len(rows):
         remedy = "leave each image in one class alone"

@@ -1,5 +1,6 @@
 """Tables of labels, as people have them: a line a file, with its name and its class."""
 
+import codecs
 import csv
 import re
 from collections import defaultdict
@@ -198,7 +199,9 @@ def _delimiter(text: str) -> str:
 
 
 def _decode(data: bytes) -> str:
+    # Excel's "Unicode text" is UTF-16.
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")

@@ -44,6 +44,12 @@ _CONTAINER_WORDS = {
     "chunk", "shard", "group", "session", "folder", "dir", "split",
 }  # fmt: skip
 """Words that say that a folder holds images, and nothing about what they show."""
+_IMAGE_FOLDERS = {"image", "images", "img", "imgs"}
+_ANNOTATION_FOLDERS = {
+    "annotation", "annotations", "gt", "groundtruth", "ground_truth", "mask", "masks", "segmentation", "segmentations",
+    "trimap", "trimaps",
+}  # fmt: skip
+"""Beside one of _IMAGE_FOLDERS, these hold what was drawn over its images."""
 _CAMERA_WORDS = {"dsc", "dscn", "dscf", "pxl", "frame", "scan", "screenshot", "untitled", "p", "vid", "wa"}
 _NUMBERED = re.compile(r"(?P<label>.*[^\W\d_].*?)(?P<mark>[\s._-]*)\(?\d+\)?")
 _PREFIX_SHARE = 0.9
@@ -114,6 +120,9 @@ def read_layout(
     wanted = None if classes is None else {fold_name(label): label for label in classes}
     system = {path for path in paths if is_system_file(path)}
     sound = sorted(path for path in images if path not in system)
+    # Who names a layout or a class by such a word means it.
+    annotations = _find_annotations(sound, but=wanted or ()) if kind != "folders" else set()
+    sound = [path for path in sound if path not in annotations]
     reading = _choose_reading(sound, kind=kind, wanted=wanted, tables=tables, name=name)
     spelling = _spellings(reading.labels(sound))
     places = {}
@@ -123,13 +132,16 @@ def read_layout(
         split = reading.split(path)
         if path in system:
             reason: str = Reason.SYSTEM_FILE
+        elif path in annotations:
+            label, reason = "", Reason.NO_CLASS
         elif path in reading.conflicts:
             reason = Reason.LABEL_CONFLICT
         elif label:
             reason = ""
+        elif reading.kind in ("csv", "prefix"):
+            reason = Reason.NO_LABEL if path in images else ""  # what is no image says so itself
         else:
-            unlabelled = path in images and (bool(split) or reading.kind in ("csv", "prefix"))
-            reason = Reason.NO_LABEL if unlabelled else Reason.NO_CLASS
+            reason = Reason.NO_LABEL if path in images and split else Reason.NO_CLASS
         places[path] = Place(label=label, label_source=source if label else "", split=split, reason=reason)
     return places
 
@@ -157,6 +169,18 @@ def split_word(name: str) -> tuple[str, Folder]:
     found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
     rest = tuple(word for word in words if word not in _SPLIT_WORDS and word not in _CONTAINER_WORDS)
     return (found.pop(), rest) if len(found) == 1 else ("", rest)
+
+
+def _find_annotations(images: Sequence[str], *, but: Collection[str]) -> set[str]:
+    """Those of the images that show masks and the like, and would else be a class beside that of the images."""
+    words = _ANNOTATION_FOLDERS.difference(but)
+    beside = {folder[:-1] for path in images for folder in _folders_of(path) if fold_name(folder[-1]) in _IMAGE_FOLDERS}
+    return {
+        path
+        for path in images
+        for folder in _folders_of(path)
+        if folder[:-1] in beside and fold_name(folder[-1]) in words
+    }
 
 
 # Which reading

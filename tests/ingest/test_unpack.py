@@ -257,7 +257,7 @@ def test_of_names_that_collide_the_later_gets_another(
 ) -> None:
     files, odd = unpack_odd(tmp_path, make([(first, b"1"), (second, b"2"), ("z.jpg", b"3")]))
     assert files == {first: b"1", free: b"2", "z.jpg": b"3"}
-    assert odd == [(second, free, "a name that another entry has, but for case or Unicode form")]
+    assert odd == [(second, free, "another entry has this name (upper and lower case and Unicode form do not count)")]
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

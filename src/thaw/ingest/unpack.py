@@ -172,7 +172,7 @@ def _explain_change(name: str, path: PurePosixPath, free: str) -> str:
     if re.search(r"[\x00-\x1f\x7f]", name):
         why.append("a control character in its name")
     if free != str(path):
-        why.append("a name that another entry has, but for case or Unicode form")
+        why.append("another entry has this name (upper and lower case and Unicode form do not count)")
     return "; ".join(why)
 
 

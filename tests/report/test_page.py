@@ -16,7 +16,7 @@ from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, ma
 from thaw import paths
 from thaw.report import page, thumbnails
 from thaw.report.build import write_report
-from thaw.report.page import describe_source, escape_cell, mark_code
+from thaw.report.page import describe_source, escape_cell, escape_prose, mark_code
 from thaw.report.results import read_results
 from thaw.report.tables import build_tables, format_flops
 
@@ -204,6 +204,16 @@ def test_names_from_archives_cannot_break_the_page() -> None:
     assert escape_cell("a|b*<c>_[d]") == "a\\|b\\*\\<c\\>\\_\\[d\\]"
     assert escape_cell("two_stage") == "two_stage"
     assert mark_code("`x` <b>") == "<code>x</code> &lt;b&gt;"
+    assert escape_prose("`x_`: <b>, ` and _c") == "`x_`: \\<b\\>, \\` and \\_c"
+
+
+def test_code_in_a_sentence_is_code_on_both_pages(tmp_path: Path) -> None:
+    params = make_params(**ONE_FROZEN)
+    make_project(tmp_path, params, per_class=8, mistakes={"frozen": [[0]]})
+    write_report(tmp_path, params=params, run_ids={})
+    markdown, html = read_pages(tmp_path)
+    assert "2 seeds to `seeds` in params.yaml" in markdown
+    assert "2 seeds to <code>seeds</code> in params.yaml" in html
 
 
 def test_a_hostile_class_name_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

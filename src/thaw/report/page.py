@@ -138,7 +138,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": mark_code, "cell": escape_cell, "flops": format_flops}
+    environment.filters |= {"code": mark_code, "cell": escape_cell, "prose": escape_prose, "flops": format_flops}
     return environment
 
 
@@ -150,6 +150,12 @@ def mark_code(text: str) -> Markup:
 def escape_cell(text: str) -> str:
     """Escape what Markdown would take for mark-up, or for the end of a table's cell; not the _ inside a word."""
     return re.sub(r"([\\`*|<>\[\]~#]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+
+
+def escape_prose(sentence: str) -> str:
+    """Escape a sentence for Markdown, and leave what stands between backticks as the code that it is."""
+    parts = re.split(r"(`[^`]+`)", sentence)
+    return "".join(part if i % 2 else escape_cell(part) for i, part in enumerate(parts))
 
 
 def describe_source(params: Params) -> str:

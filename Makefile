@@ -52,6 +52,7 @@ bench: $(VENV)/ready ## measure speed and memory; prints ratios
 	@for benchmark in bench/bench_*.py; do python $$benchmark || exit 1; done
 
 ui: $(VENV)/ready ## compare the runs in MLflow, at http://127.0.0.1:5000
+	@echo "Bringing MLflow in line with the runs, which takes some seconds"
 	@thaw sync || true
 	@case "$$MLFLOW_TRACKING_URI" in \
 		http*) ;; \

@@ -5,6 +5,7 @@ import io
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from thaw.errors import ConfigError, DataError, escape_controls, exit_code, write_line
 
@@ -18,6 +19,17 @@ parameters count the classifier too, which the pipeline replaces. weights: bundl
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong with the arguments, where argparse prints how all of them are used."""
+
+    remedy = "`thaw --help` lists the commands, and `thaw COMMAND --help` says what one takes"
+
+    def error(self, message: str) -> NoReturn:
+        """Write the sentence, and exit as argparse does."""
+        write_line(escape_controls(f"error: {self.prog}: {message}; {self.remedy}"))
+        sys.exit(2)
+
+
 def run() -> None:
     """The command `thaw`."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `thaw show | head` ends without a word
@@ -29,7 +41,7 @@ def run() -> None:
 
 def main() -> None:
     """Read the arguments and do what they say."""
-    parser = argparse.ArgumentParser(prog="thaw", description="Frozen, fine-tuned, or both in turn?")
+    parser = _Parser(prog="thaw", description="Frozen, fine-tuned, or both in turn?")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     predict = commands.add_parser(
         "predict",
@@ -40,18 +52,20 @@ def main() -> None:
     predict.add_argument(
         "paths",
         nargs="+",
-        metavar="[MODEL] PATH",
+        metavar="PATH",
         help="images (JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF, PPM), folders of them, or - for a list of both on "
         "standard input; before them the folder of a model, or else the one that the report recommends is taken",
     )
     predict.add_argument(
         "--format", choices=("table", "csv", "jsonl"), default="table", help="of what is printed (default: table)"
     )
+    predict.remedy = "for instance: thaw predict my_cat.jpg ../photos"
     predict.set_defaults(command=_predict)
     export = commands.add_parser("export", help="write a model as one file that works without thaw")
-    export.add_argument("model", type=Path, help="a folder that training wrote, for instance data/models/frozen-0")
+    export.add_argument("model", type=Path, metavar="MODEL", help="a folder that training wrote")
     export.add_argument("--format", choices=EXPORT_FORMATS, default="onnx", help="default: onnx")
     export.add_argument("--output", type=Path, metavar="FILE", help="default: the model's name, here")
+    export.remedy = "for instance: thaw export data/models/frozen-0"
     export.set_defaults(command=_export)
     evaluate = commands.add_parser("evaluate", help="accuracy of models on another archive of labelled images")
     evaluate.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folders that training wrote")
@@ -71,13 +85,15 @@ def main() -> None:
         metavar="NAME=CLASS",
         help="a class of the archive, and the class of the models that it is",
     )
+    evaluate.remedy = "for instance: thaw evaluate data/models/frozen-0 --data ../other_images.zip"
     evaluate.set_defaults(command=_evaluate)
     inspect = commands.add_parser("inspect", help="what the pipeline would make of a folder or an archive of images")
-    inspect.add_argument("path", type=Path, help="a folder, .zip, .tar or .tar.gz (.bz2, .xz)")
+    inspect.add_argument("path", type=Path, metavar="ARCHIVE", help="a folder, .zip, .tar or .tar.gz (.bz2, .xz)")
     inspect.add_argument("--layout", choices=LAYOUTS, help="instead of data.layout in params.yaml")
     inspect.add_argument("--classes", nargs="+", metavar="CLASS", help="instead of data.classes")
     inspect.add_argument("--labels", metavar="CSV", help="instead of data.labels")
     inspect.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    inspect.remedy = "for instance: thaw inspect ../my_images.zip"
     inspect.set_defaults(command=_inspect)
     repro = commands.add_parser("repro", help="run the pipeline, as `dvc repro` does, with several stages at once")
     repro.add_argument(
@@ -142,12 +158,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     header, line = format_lines(arguments.format, classes=scorer.card.classes, files=files)
     failed = []
     with progress("predict", total=len(files), unit="images") as bar:
-        print_above(header)
         for predicted in predict_files(scorer, files):
             if predicted.probabilities is None:
                 failed.append(predicted)
-            else:
-                print_above(line(predicted.path, predicted.probabilities))
+                continue
+            print_above(header + line(predicted.path, predicted.probabilities))
+            header = ""
             bar.update()
     for one in failed:
         write_line(escape_controls(f"{one.path}: {one.problem}"))
@@ -204,7 +220,8 @@ def _inspect(arguments: argparse.Namespace) -> None:
         labels=arguments.labels or params.data.labels,
     )
     found = inspect_images(arguments.path, unzip=params.unzip, clean=params.clean, layout=layout)
-    print(found.model_dump_json(indent=2) if arguments.json else format_inspection(found), flush=True)
+    if arguments.json or found.dropped or not found.problem:
+        print(found.model_dump_json(indent=2) if arguments.json else format_inspection(found), flush=True)
     if found.problem:
         raise DataError(found.problem)
 

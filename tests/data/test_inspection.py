@@ -91,18 +91,23 @@ def test_the_command_prints_a_table_or_json(
     assert json.loads(capsys.readouterr().out)["kept"] == 6
 
 
-def test_what_cannot_be_trained_on_is_told_after_the_table(
+def test_what_cannot_be_trained_on_is_one_sentence_after_what_was_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with zipfile.ZipFile(tmp_path / "one.zip", "w") as package:
         package.writestr("Cat/1.jpg", jpeg(0))
-    with pytest.raises(DataError, match=r"one\.zip leaves sound images of one class only, 'Cat'"):
+    with pytest.raises(DataError) as caught:
         run_cli(monkeypatch, str(tmp_path / "one.zip"))
-    assert "1 image in 1 class (Cat 1)" in capsys.readouterr().out
+    assert str(caught.value) == (
+        f"{tmp_path / 'one.zip'} has sound images of one class only, 'Cat', and two are needed: say in data.layout and "
+        "data.labels where the labels are, or give one folder of images a class"
+    )
+    assert capsys.readouterr().out == ""
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as package:
         package.writestr("Cat/1.jpg", b"")
     with pytest.raises(DataError, match=r"none\.zip leaves no sound image with a class"):
         run_cli(monkeypatch, str(tmp_path / "none.zip"))
+    assert "not in a class folder      1  Cat/1.jpg" in capsys.readouterr().out
 
 
 def test_an_empty_class_is_one_sentence(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:

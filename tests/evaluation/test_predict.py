@@ -6,6 +6,7 @@ Run with: pytest tests/evaluation/test_predict.py
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -346,10 +347,21 @@ def test_the_command_names_broken_files_at_its_end_and_lets_no_name_steer_the_te
     sound = [str(folder / name) for name in names if name != "cut.png"]
     assert [one["path"] for one in found] == [*sound, str(project / SOURCES / "Dog/03.jpg")]
     assert all(one["predicted"] == max(one["probabilities"], key=one["probabilities"].get) for one in found)
-    *_, named, last = done.stderr.splitlines()
+    *_, counted, named, last = done.stderr.splitlines()
+    assert re.fullmatch(r"predict: 4 of 5 images, [\d,]+ images/s", counted), counted
     assert named.endswith("\\x1b[31mred/cut.png: truncated (image file is truncated)"), named
     assert last == "error: 1 of 5 images could not be predicted: see above"
     assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("kind", ["table", "csv"])
+def test_where_nothing_can_be_predicted_no_header_and_no_count_are_printed(project: Path, kind: str) -> None:
+    (project / "notes.txt").write_text("no image")
+    done = thaw("predict", "--format", kind, FROZEN.model, "notes.txt", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "notes.txt: not an image (starts with b'no image')\nerror: 1 of 1 images could not be predicted: see above\n"
+    )
 
 
 def test_the_command_starts_without_what_it_does_not_need(project: Path) -> None:
@@ -503,6 +515,17 @@ def test_an_archive_that_is_not_there_is_blamed_on_the_option(default_params: Pa
         external([FROZEN.model], Path("nowhere.zip"), default_params)
     done = thaw("evaluate", "m", "--data", "nowhere.zip", "--classes", "hounds")
     assert (done.returncode, done.stderr) == (1, "error: --classes: expected NAME=CLASS, got 'hounds'\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_a_folder_that_holds_no_model_is_named_before_the_archive_is_unpacked(
+    tmp_path: Path, default_params: Params
+) -> None:
+    archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
+    with pytest.raises(
+        DataError, match=r"^frozen holds no whole model \(.*; name a folder that the train stage wrote$"
+    ):
+        external([FROZEN.model, Path("frozen")], archive, default_params)
 
 
 @pytest.mark.usefixtures("project")

@@ -321,18 +321,18 @@ def _mark_group(members: list[Row]) -> list[Row]:
 def require_two_classes(rows: Sequence[Row], name: str) -> None:
     """Raise DataError unless images of two classes or more are kept; it says what became of the others."""
     classes = sorted({row.label for row in rows if row.kept})
-    dropped = list_dropped(rows) or "none"
+    dropped = list_dropped(rows)
     conflicts = sum(row.reason == Reason.LABEL_CONFLICT for row in rows)
     if conflicts and 2 * conflicts >= len(rows):
         remedy = "leave each image in one class alone"
     else:
         remedy = "say in data.layout and data.labels where the labels are, or give one folder of images a class"
     if not classes:
-        raise DataError(f"{name} leaves no sound image with a class (dropped: {dropped}): {remedy}")
+        raise DataError(f"{name} leaves no sound image with a class (dropped: {dropped or 'no file'}): {remedy}")
     if len(classes) == 1:
         raise DataError(
-            f"{name} leaves sound images of one class only, {classes[0]!r} (dropped: {dropped}): {remedy}, "
-            "for two classes or more"
+            f"{name} has sound images of one class only, {classes[0]!r}{f' (dropped: {dropped})' if dropped else ''}, "
+            f"and two are needed: {remedy}"
         )
 
 

@@ -17,6 +17,7 @@ from thaw.ingest.archive_reader import check_archive
 from thaw.ingest.unpack import unpack_archive
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card
+from thaw.network.model_folder import require_model_folder
 from thaw.params import CleanParams, ComputeParams, StorageParams, UnzipParams
 
 
@@ -89,6 +90,8 @@ def evaluate_on_archive(
 
 def _agree_on_storage(models: Sequence[Path]) -> StorageParams:
     """How the images are stored that the models were trained on: those to test on are stored alike."""
+    for model in models:
+        require_model_folder(model)
     storages = [read_model_card(model).storage for model in models]
     for model, storage in zip(models, storages, strict=True):
         if storage != storages[0]:

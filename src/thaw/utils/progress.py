@@ -40,7 +40,7 @@ class _PlainLines:
     def set_postfix_str(self, s: str) -> None:
         self.postfix = s
 
-    def print_line(self) -> None:
+    def print_line(self, *, at_end: bool = False) -> None:
         self.printed_s = time.monotonic()
         per_s = (self.done - self.done_earlier) / max(self.printed_s - self.started_s, 1e-9)
         done, rate = (
@@ -51,7 +51,7 @@ class _PlainLines:
             total = f" of {tqdm.format_sizeof(self.total, divisor=1024) if self.unit == 'B' else f'{self.total:,}'}"
         left = (
             f", {(self.total - self.done) / per_s:.0f} s left"
-            if self.total and per_s and self.done < self.total
+            if self.total and per_s and self.done < self.total and not at_end
             else ""
         )
         tail = f" {self.postfix}" if self.postfix else ""
@@ -70,7 +70,7 @@ class _Silence:
 
 @contextmanager
 def progress(label: str, *, total: int | None, unit: str, done: int = 0) -> Iterator[Progress]:
-    """Show the progress of a block, on stderr.
+    """Show the progress of a block, on stderr; nothing is left of it at its end if nothing was done.
 
     Args:
         label: what is being done, for instance "clean".
@@ -93,11 +93,13 @@ def progress(label: str, *, total: int | None, unit: str, done: int = 0) -> Iter
             dynamic_ncols=True,
         ) as bar:
             yield bar
+            bar.leave = bar.n > 0
         return
     lines = _PlainLines(label, total, unit)
     lines.done = lines.done_earlier = done
     yield lines
-    lines.print_line()
+    if lines.done > 0:
+        lines.print_line(at_end=True)
 
 
 def print_above(text: str) -> None:

@@ -245,14 +245,16 @@ def _status(_: argparse.Namespace) -> None:
 
     load_params()
     from thaw.pipeline.dvc_stages import explain
+    from thaw.pipeline.reasons import format_reasons
 
     reasons = explain()
-    stale = {name: why for name, why in reasons.items() if why}
-    sys.stdout.writelines(f"{name}: {'; '.join(why)}\n" for name, why in stale.items())
+    stale = sum(why.stale for why in reasons.values())
     if not stale:
         print(f"up to date: {len(reasons)} stages")
         return
-    print(f"{len(stale)} of {len(reasons)} stages are stale; `thaw repro` runs them, or finds them in DVC's cache")
+    print(*format_reasons(reasons), sep="\n")
+    are = "is" if stale == 1 else "are"
+    print(f"{stale} of {len(reasons)} stages {are} stale; `thaw repro` runs what is, or finds it in DVC's cache")
 
 
 def _parse_classes(pairs: list[str]) -> dict[str, str]:

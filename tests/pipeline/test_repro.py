@@ -114,10 +114,19 @@ def test_a_cell_that_fails_stops_no_other_and_the_end_says_where_its_log_is(toy:
     assert "error: this is how it failed" in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "error: failed: train@frozen-1 (see .thaw/logs/train@frozen-1.log); "
-        "not run for that: evaluate@frozen-1, report; run the same command to go on"
+        "not run for that: evaluate@frozen-1, report; mend that, and run the same command to go on"
     )
     assert "this is how it failed" in (toy / ".thaw/logs/train@frozen-1.log").read_text()
     assert repro(toy).stderr.splitlines()[-1] == "up to date: 3 stages ran, 0 from the cache"
+
+
+def test_of_many_stages_that_need_one_that_failed_the_number_is_said(toy: Path) -> None:
+    done = repro(toy, TOY_FAILS="prepare")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: failed: prepare (see .thaw/logs/prepare.log); not run for that: 9 stages; "
+        "mend that, and run the same command to go on"
+    )
 
 
 @pytest.fixture
@@ -225,7 +234,20 @@ def test_targets_run_with_what_lies_before_them_and_no_others(toy: Path) -> None
     }  # fmt: skip
     # All cells of a stage, by its name alone.
     assert repro(toy, "evaluate").stderr.splitlines()[-1] == "up to date: 4 stages ran, 0 from the cache"
-    done = repro(toy, "evaluate@frozen-2")
-    assert (done.returncode, done.stderr) == (
-        1, "error: there is no stage 'evaluate@frozen-2'; `dvc stage list --name-only` lists those of params.yaml\n"
-    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("trian", "did you mean train? "),
+        ("evaluate@frzen-1", "did you mean evaluate@frozen-1? "),
+        ("Report", "did you mean report? "),
+        ("x", ""),
+    ],
+)
+def test_a_stage_that_there_is_not_is_told_from_the_nearest(toy: Path, target: str, meant: str) -> None:
+    done = repro(toy, target)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: there is no stage '{target}'; {meant}`dvc stage list --name-only` lists those of params.yaml\n"
+    )

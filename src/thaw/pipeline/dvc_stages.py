@@ -5,6 +5,8 @@ a fork, which opens one and ends. Several may: DVC holds its lock but while a co
 before it adds a stage's entry.
 """
 
+import dataclasses
+import difflib
 import json
 import multiprocessing
 import time
@@ -25,7 +27,7 @@ from dvc.repo.reproduce import plan_repro
 
 from thaw import paths
 from thaw.errors import ConfigError, one_line
-from thaw.pipeline.reasons import describe_libraries, explain_stage
+from thaw.pipeline.reasons import Reasons, describe_libraries, explain_stage
 from thaw.pipeline.schedule import Outcome, Stage
 from thaw.utils.code_closure import changed_libraries, code_lists
 
@@ -76,8 +78,8 @@ def find_changed(names: Sequence[str]) -> set[str]:
     return _ask(partial(_find_changed, names))
 
 
-def explain() -> dict[str, list[str]]:
-    """For each stage, in the order of dvc.yaml, why it is stale: nothing if it is up to date."""
+def explain() -> dict[str, Reasons]:
+    """For each stage, in the order of dvc.yaml, why it is stale."""
     return _ask(_explain)
 
 
@@ -126,11 +128,16 @@ def _match(target: str, stages: Sequence[Any]) -> list[Any]:
     """Of DVC's stages those that a target means; of a matrix also all, by the name before the @."""
     found = [stage for stage in stages if fnmatchcase(stage.name, target) or stage.name.split("@")[0] == target]
     if not found:
-        raise ConfigError(f"there is no stage {target!r}; `dvc stage list --name-only` lists those of params.yaml")
+        names = dict.fromkeys(name for stage in stages for name in (stage.name.split("@")[0], stage.name))
+        near = difflib.get_close_matches(target, names, n=1)
+        raise ConfigError(
+            f"there is no stage {target!r}; {f'did you mean {near[0]}? ' if near else ''}"
+            "`dvc stage list --name-only` lists those of params.yaml"
+        )
     return found
 
 
-def _explain() -> dict[str, list[str]]:
+def _explain() -> dict[str, Reasons]:
     made = code_lists(Path("stages"), package=Path("src/thaw"))
     lists = {(paths.CODE_LISTS / f"{name}.txt").as_posix(): text for name, text in made.items()}
     with _locked_repo() as repo:
@@ -140,13 +147,14 @@ def _explain() -> dict[str, list[str]]:
             name: [before.addressing for before in graph.successors(stage) if before.cmd]
             for name, stage in stages.items()
         }
-        found: dict[str, list[str]] = {}
+        found: dict[str, Reasons] = {}
         for name in TopologicalSorter(upstream).static_order():
             # What `check` will write is known: not it, but the lists tell which stages are stale behind it.
-            stale = [stages[before] for before in upstream[name] if before != CHECK and found[before]]
+            stale = [stages[before] for before in upstream[name] if before != CHECK and found[before].stale]
             found[name] = explain_stage(stages[name], stale_upstream=stale, lists=lists)
         if CHECK in stages:
-            found[CHECK] += describe_libraries(changed_libraries(paths.CODE_LISTS))
+            libraries = describe_libraries(changed_libraries(paths.CODE_LISTS))
+            found[CHECK] = dataclasses.replace(found[CHECK], others=(*found[CHECK].others, *libraries))
         return {name: found[name] for name in stages}
 
 

@@ -21,8 +21,10 @@ from thaw.pipeline.dvc_stages import drop_torn_rwlock, find_changed, load_dvc, o
 from thaw.pipeline.jobs import Job, start_job
 from thaw.pipeline.lock import exclusive
 from thaw.pipeline.machine import choose_jobs, environment_of_job
+from thaw.pipeline.reasons import MOST_NAMED
 from thaw.pipeline.schedule import Outcome, Schedule, Stage
 from thaw.pipeline.view import View
+from thaw.utils.words import count, name_some
 
 REFRESH_S = 0.5
 ROUNDS = 3
@@ -64,7 +66,7 @@ def reproduce_pipeline(params: Params, *, targets: Sequence[str] = (), jobs: int
                 schedule = Schedule(plan(targets))
         if schedule.wanted:
             raise TrainingError(
-                f"stale again after {ROUNDS} rounds: {', '.join(schedule.wanted)}; `dvc status` says why"
+                f"stale again after {ROUNDS} rounds: {name_some(schedule.wanted)}; `thaw status` says why"
             )
         if signals:
             raise StoppedError(signals[0], names=[])
@@ -84,7 +86,7 @@ class _Driver:
     def run(self) -> None:
         """Run until nothing is left to do; raises TrainingError or StoppedError then, if need be."""
         at_once = min(self.slots, len(self.schedule.wanted))
-        self.view.say(f"thaw repro: {len(self.schedule.wanted)} stages to look at, {at_once} at once")
+        self.view.say(f"thaw repro: {count(len(self.schedule.wanted), 'stage')} to look at, {at_once} at once")
         try:
             while not self.signals and not self.schedule.is_over():
                 self._start_ready()
@@ -98,9 +100,10 @@ class _Driver:
             raise StoppedError(self.signals[0], names=names)
         failed, skipped = self.schedule.names("failed"), self.schedule.names("skipped")
         if failed:
-            logs = ", ".join(f"{name} (see {_log_of(name)})" for name in failed)
-            left_out = f"; not run for that: {', '.join(skipped)}" if skipped else ""
-            raise TrainingError(f"failed: {logs}{left_out}; run the same command to go on")
+            logs = name_some([f"{name} (see {_log_of(name)})" for name in failed])
+            not_run = ", ".join(skipped) if len(skipped) <= MOST_NAMED else f"{len(skipped)} stages"
+            left_out = f"; not run for that: {not_run}" if skipped else ""
+            raise TrainingError(f"failed: {logs}{left_out}; mend that, and run the same command to go on")
 
     def _start_ready(self) -> None:
         ready = self.schedule.ready()
@@ -171,7 +174,7 @@ def _log_of(stage: str) -> Path:
 
 def _summarise(schedule: Schedule) -> str:
     ran, cached = len(schedule.names("ran")), len(schedule.names("cached"))
-    return f"up to date: {ran} stages ran, {cached} from the cache"
+    return f"up to date: {count(ran, 'stage')} ran, {cached} from the cache"
 
 
 @contextmanager

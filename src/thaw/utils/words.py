@@ -27,6 +27,12 @@ def enumerate_words(parts: Sequence[str], *, last: str = "and") -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
+def name_some(names: Sequence[str], *, most: int = 3, separator: str = ", ") -> str:
+    """`["a", "b", "c", "d", "e"]` -> "a, b, c and 2 more"."""
+    more = len(names) - most
+    return separator.join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def dotted(parts: Iterable[str | int]) -> str:
     """`("variants", "frozen", 0, "lr")` -> `variants.frozen.0.lr`."""
     return ".".join(str(part) for part in parts)

@@ -27,6 +27,7 @@ METRICS = Metrics(
     val=ValScores(accuracy=0.5, log_loss=0.7),
     trainable_parameters=34,
     backbone_tensors=12,
+    backbone_parameter_tensors=8,
     backbone_tensors_moved=0,
     best=BestEpoch(phase=1, epoch=3),
 )

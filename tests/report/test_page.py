@@ -90,7 +90,8 @@ def test_both_pages_hold_the_tables_and_the_verdict(written: Path) -> None:
         assert sentence.replace("'", "&#39;") in html
     for line in (
         "frozen: 296 of 296 backbone tensors bit-identical to the pretrained weights",
-        "two_stage: 254 of 296 backbone tensors moved",
+        "two_stage: 254 of 296 backbone tensors moved; 254 are parameters, and 42 are buffers, such as BatchNorm",
+        "Operations and time are of training; those of the features, computed once for all runs, stand under Cost.",
         "two_stage: head (solved), then all at 0.0001 (its head at 0.01) for 3 epochs at most",
         "all of them: batch_size 32, grad_accum_steps 1, optimizer adamw (weight_decay 0.01)",
         "Seconds were measured on cpu with 2 threads, features on up to all cores.",
@@ -98,7 +99,7 @@ def test_both_pages_hold_the_tables_and_the_verdict(written: Path) -> None:
         assert line in markdown
         assert line in html
     assert "| frozen | 97.9 % |" in markdown
-    assert "| frozen | 160 GFLOP | 160 GFLOP | 0 | 2.0 s | 6.0 s |" in markdown
+    assert "| frozen | 160 GFLOP | 160 GFLOP | 0 | 2.0 s | 6.0 s | none seen |" in markdown
     assert "| Cat | 20 | 20 | 40 | 2 |" in markdown
     assert "| all | 40 | 40 | 80 | 4 |" in markdown
     assert "<td>97.9 %</td>" in html

@@ -95,6 +95,7 @@ def evaluate_cell(cell: Cell, *, batch_size: int, compute: ComputeParams = FLOAT
         val=ValScores(accuracy=accuracy(uncalibrated_val, val.labels), log_loss=log_loss(uncalibrated_val, val.labels)),
         trainable_parameters=card.trainable_parameters,
         backbone_tensors=len(pretrained.module.state_dict()),
+        backbone_parameter_tensors=sum(len(block.parameters) for block in pretrained.blocks),
         backbone_tensors_moved=moved,
         best=card.best,
     )

@@ -52,6 +52,9 @@ class Metrics(Record):
     backbone_tensors: int
     """Parameters and buffers."""
 
+    backbone_parameter_tensors: int
+    """How many of them are parameters; the others are buffers, such as BatchNorm's statistics."""
+
     backbone_tensors_moved: int
     """How many differ by a bit from the pretrained ones."""
 

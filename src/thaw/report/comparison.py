@@ -118,7 +118,7 @@ class RunSummary(Summary):
     """Forward and backward passes of whole images, all candidates."""
 
     images_per_second: float
-    """Training images per second."""
+    """Images seen over training time; 0 if none were seen."""
 
     peak_memory_mib: float
     """The most memory in use, in MiB."""
@@ -183,7 +183,7 @@ class VariantCost(Summary):
     """Training time per seed and features together."""
 
     images_per_second_mean: float
-    """Training images per second."""
+    """Images seen over training time; 0 if none were seen."""
 
     peak_memory_mib: float
     """The most of all seeds, in MiB."""
@@ -242,6 +242,9 @@ class VariantSummary(Summary):
 
     backbone_tensors: int
     """Parameters and buffers of the backbone."""
+
+    backbone_parameter_tensors: int
+    """How many of them are parameters; the others are buffers, such as BatchNorm's statistics."""
 
     backbone_tensors_moved: int
     """The most of all seeds."""

@@ -274,4 +274,8 @@ def _describe_backbone(row: VariantSummary, *, first: str) -> str:
     tensors, moved = row.backbone_tensors, row.backbone_tensors_moved
     if moved == 0:
         return f"{row.variant}: {tensors} of {tensors} backbone tensors bit-identical to the {first} weights"
-    return f"{row.variant}: {moved} of {tensors} backbone tensors moved"
+    parameters = row.backbone_parameter_tensors
+    return (
+        f"{row.variant}: {moved} of {tensors} backbone tensors moved; {parameters} are parameters, and "
+        f"{tensors - parameters} are buffers, such as BatchNorm's statistics"
+    )

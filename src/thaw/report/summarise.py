@@ -175,6 +175,7 @@ def _summarise_variant(
         uncalibrated_ece_mean=mean(run.metrics.uncalibrated.ece for run in runs),
         trainable_parameters=max(run.metrics.trainable_parameters for run in runs),
         backbone_tensors=runs[0].metrics.backbone_tensors,
+        backbone_parameter_tensors=runs[0].metrics.backbone_parameter_tensors,
         backbone_tensors_moved=max(run.metrics.backbone_tensors_moved for run in runs),
         phases=tuple(phases),
         candidates=_summarise_candidates(runs),

@@ -148,7 +148,7 @@ def _tabulate_costs(comparison: Comparison) -> Table:
             "images seen": rows["cost.images_seen"].map(_whole),
             "training time per seed": seconds + unreliable,
             "time for features, once": rows["cost.embed_seconds"].map(lambda s: _seconds(s) if s else "not needed"),
-            "images/s": rows["cost.images_per_second_mean"].map(_whole),
+            "images/s": rows["cost.images_per_second_mean"].map(lambda n: _whole(n) if n else "none seen"),
             "peak memory": rows["cost.peak_memory_mib"].map(_whole) + " MiB",
             "trainable parameters": rows["trainable_parameters"].map(_whole),
         }
@@ -174,7 +174,7 @@ def _tabulate_runs(comparison: Comparison) -> Table:
             "ECE": rows["test.ece"].map(_decimals(3)),
             "val accuracy": rows["val.accuracy"].map(_percent),
             "kept": kept,
-            "operations": rows["flops"].map(format_flops),
+            "operations, training": rows["flops"].map(format_flops),
             "training time": rows["train_seconds"].map(_seconds),
             "MLflow run": [(run.mlflow_run_id or "not logged")[:10] for run in comparison.runs],
         }

@@ -332,15 +332,21 @@ def _say_imbalance(comparison: Comparison) -> list[str]:
 def _say_seeds(comparison: Comparison) -> list[str]:
     if not comparison.speaks_of_recipes:
         return []
-    parts = [
-        f"{points(row.seed_sd)} points for {row.variant}" for row in comparison.variants if row.seed_sd is not None
-    ]
-    if not parts:
+    spreads = {row.variant: points(row.seed_sd) for row in comparison.variants if row.seed_sd is not None}
+    if not spreads:
         return []
-    return [
-        f"Trained anew with another seed, the accuracy differs by {enumerate_words(parts)} (standard deviation over "
-        f"{len(comparison.seeds)} seeds, without the chance of the test images; 0.0 where none can be told from it)."
-    ]
+    found = [f"{spread} points for {variant}" for variant, spread in spreads.items() if spread != "0.0"]
+    none = [variant for variant, spread in spreads.items() if spread == "0.0"]
+    parts = []
+    if found:
+        seeds = len(comparison.seeds)
+        parts.append(
+            f"differs by {enumerate_words(found)} (standard deviation over {seeds} seeds, without the chance of the "
+            "test images)"
+        )
+    if none:
+        parts.append(f"of {enumerate_words(none)} differs by no more than the chance of the test images explains")
+    return [f"Trained anew with another seed, the accuracy {'; that '.join(parts)}."]
 
 
 def _say_busy(comparison: Comparison) -> list[str]:
@@ -380,10 +386,10 @@ def _say_more_images(comparison: Comparison) -> str:
         return "More images: there are too few to say what more of them would bring."
     low, high = gain.accuracy_gain_ci95
     text = (
-        f"twice as many to train on, {2 * gain.images:,} instead of {gain.images:,}, would bring a solved head about "
-        f"+{points(gain.accuracy_gain)} points (95 % interval {points(low)} to {points(high)})."
+        f"More images: twice as many to train on, {2 * gain.images:,} instead of {gain.images:,}, would bring a solved "
+        f"head about +{points(gain.accuracy_gain)} points (95 % interval {points(low)} to {points(high)})"
     )
-    return f"More images: {text}" if low > 0 else f"More images: no gain is visible; {text}"
+    return f"{text}." if low > 0 else f"{text}: whether they help is not settled, since the interval includes 0."
 
 
 def _say_cleaner_labels(comparison: Comparison) -> str:

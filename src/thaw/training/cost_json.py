@@ -29,7 +29,7 @@ class PhaseCost(Record):
     epochs: int
     seconds: float
     images_per_second: float
-    """Training images over all of the phase's seconds, its validation included."""
+    """Training images, or rows of features, over all of the phase's seconds, its validation included."""
 
 
 class TrainCost(Record):
@@ -43,6 +43,8 @@ class TrainCost(Record):
     """Resumed runs count the work of earlier tries, up to their last checkpoint."""
 
     images_per_second: float
+    """Forward and backward passes of whole images over `train_seconds`; 0 where features alone were trained on."""
+
     peak_memory_mib: float
     device: str
     threads: int

@@ -141,7 +141,10 @@ def train_cell(
     write_history(cell.history, results[chosen].history)
     seconds = time.perf_counter() - started_s + sum(result.earlier_seconds for result in results)
     costs = tuple(cost for result in results for cost in result.costs)
-    write_cost(cell.cost, _describe_cost(costs, started_at_unix_s=started_at_unix_s, seconds=seconds))
+    cost = _describe_cost(
+        costs, started_at_unix_s=started_at_unix_s, seconds=seconds, images_seen=card.compute.images_seen
+    )
+    write_cost(cell.cost, cost)
     # Also those of candidates that params.yaml no longer has.
     for checkpoint in CHECKPOINTS.glob(f"{cell}-*.pt"):
         checkpoint.unlink()
@@ -255,13 +258,14 @@ def _count_trained(model: Classifier, phase: AnyPhase) -> int:
     return count_parameters(parameter for _, parameter in set_trainable(model, last_blocks=phase.last_blocks))
 
 
-def _describe_cost(costs: tuple[PhaseCost, ...], *, started_at_unix_s: float, seconds: float) -> TrainCost:
-    fit_seconds = sum(cost.seconds for cost in costs)
+def _describe_cost(
+    costs: tuple[PhaseCost, ...], *, started_at_unix_s: float, seconds: float, images_seen: int
+) -> TrainCost:
     return TrainCost(
         started_at_unix_s=started_at_unix_s,
         provenance=describe_provenance(),
         train_seconds=seconds,
-        images_per_second=sum(cost.images_per_second * cost.seconds for cost in costs) / fit_seconds,
+        images_per_second=images_seen / seconds,
         peak_memory_mib=peak_memory_mib(choose_device()),
         device=choose_device().type,
         threads=torch.get_num_threads(),

@@ -190,7 +190,10 @@ def test_a_changed_learning_rate_runs_that_variant_alone(project: Path) -> None:
         ({"data.source": "file", "data.path": "README.md"}, "README.md"),
         ({"data.source": "file", "data.path": "one_class.zip"}, "class"),
         ({"data.source": "file", "data.path": "no_image.zip"}, "image"),
-        ({"data.source": "file", "data.path": "missing.zip"}, "missing.zip"),
+        (
+            {"data.source": "file", "data.path": "missing.zip"},
+            "error: the archive missing.zip does not exist; correct data.path in params.yaml",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_earlier_reports_stay(

@@ -411,7 +411,7 @@ def test_odd_entries_are_rows_and_notes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"in leaves no sound image with a class \(dropped: none\): say in data\.layout"),
+        ({}, r"in leaves no sound image with a class \(dropped: no file\): give one folder of images a class"),
         ({"a/1.jpg": b"", "b/1.jpg": b"x"}, r"no sound image with a class \(dropped: 2 not in a class folder\)"),
         ({"1.jpg": encoded(image(0)), "2.jpg": encoded(image(1))}, "no sound image with a class"),
         ({"a/1.jpg": encoded(image(0)), "b/1.jpg": b""}, "sound images of one class only, 'a'"),

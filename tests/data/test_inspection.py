@@ -99,8 +99,8 @@ def test_what_cannot_be_trained_on_is_one_sentence_after_what_was_dropped(
     with pytest.raises(DataError) as caught:
         run_cli(monkeypatch, str(tmp_path / "one.zip"))
     assert str(caught.value) == (
-        f"{tmp_path / 'one.zip'} has sound images of one class only, 'Cat', and two are needed: say in data.layout and "
-        "data.labels where the labels are, or give one folder of images a class"
+        f"{tmp_path / 'one.zip'} has sound images of one class only, 'Cat', and two are needed: give one folder of "
+        "images a class, or say in data.layout and data.labels where the labels are"
     )
     assert capsys.readouterr().out == ""
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as package:

@@ -326,7 +326,7 @@ def require_two_classes(rows: Sequence[Row], name: str) -> None:
     if conflicts and 2 * conflicts >= len(rows):
         remedy = "leave each image in one class alone"
     else:
-        remedy = "say in data.layout and data.labels where the labels are, or give one folder of images a class"
+        remedy = "give one folder of images a class, or say in data.layout and data.labels where the labels are"
     if not classes:
         raise DataError(f"{name} leaves no sound image with a class (dropped: {dropped or 'no file'}): {remedy}")
     if len(classes) == 1:

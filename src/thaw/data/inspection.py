@@ -119,7 +119,7 @@ def format_inspection(found: Inspection) -> str:
 
 
 def _lines(found: Inspection) -> Iterator[str]:
-    yield f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB"
+    yield f"{found.path}: {count(found.files, 'file')}, {found.bytes / 1e6:,.1f} MB"
     yield found.understood
     if found.classes:
         yield ""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw.data.layouts import fold_name
 from thaw.data.manifest import Reason, Row
 from thaw.errors import DataError
 from thaw.utils.hashing import sha256_of
@@ -56,6 +57,8 @@ def hash_if_known(archive: Path) -> str:
 def require_known_counts(rows: Sequence[Row], *, archive_sha256: str) -> None:
     """Compare what cleaning found with what is known of the archive, if anything is.
 
+    Files are counted by the folder that they lie in, since `data.classes`, say, may give some no label.
+
     Args:
         rows: the manifest.
         archive_sha256: the archive's hash.
@@ -67,13 +70,26 @@ def require_known_counts(rows: Sequence[Row], *, archive_sha256: str) -> None:
     known = KNOWN_ARCHIVES.get(archive_sha256)
     if known is None:
         return
-    in_classes = [row for row in rows if row.label and row.reason != Reason.SYSTEM_FILE]
-    files = dict(Counter(row.label for row in in_classes))
-    undecodable = {"/".join(row.path.split("/")[-2:]) for row in in_classes if row.reason in _UNDECODABLE}
+    class_of = {fold_name(name): name for name in known.files}
+    in_folders = [row for row in rows if _folder_of(row) in class_of and row.reason != Reason.SYSTEM_FILE]
+    files = dict(Counter(class_of[_folder_of(row)] for row in in_folders))
     if files != known.files:
         raise _unexpected(known, expected=_count(known.files), found=_count(files))
-    if undecodable != known.undecodable:
-        raise _unexpected(known, expected=_list(known.undecodable), found=_list(undecodable))
+    # Of a file without a class the manifest says just that, and not whether it decodes.
+    labelled = [row for row in in_folders if row.label]
+    expected = known.undecodable & {_end_of(row) for row in labelled}
+    undecodable = {_end_of(row) for row in labelled if row.reason in _UNDECODABLE}
+    if undecodable != expected:
+        raise _unexpected(known, expected=_list(expected), found=_list(undecodable))
+
+
+def _folder_of(row: Row) -> str:
+    """The name of the folder that a file lies in, folded; empty at the top."""
+    return fold_name(row.path.rpartition("/")[0].rpartition("/")[2])
+
+
+def _end_of(row: Row) -> str:
+    return "/".join(row.path.split("/")[-2:])
 
 
 def _unexpected(known: KnownArchive, *, expected: str, found: str) -> DataError:

@@ -235,6 +235,22 @@ def test_a_missing_list_is_one_sentence_and_found_before_the_download(tmp_path: 
     check_test_list(PARAMS)
 
 
+def test_a_list_without_a_line_is_one_sentence_and_found_before_the_download(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\ufeff \n\n", encoding="utf-8")
+    params = PARAMS.model_copy(update={"test_list": str(tmp_path / "list.txt")})
+    for check in (lambda: check_test_list(params), lambda: split(tmp_path, rows_of(), params)):
+        with pytest.raises(DataError, match=r"split\.test_list: .*list\.txt names no image: name the test images"):
+            check()
+
+
+def test_a_list_of_dropped_images_alone_draws_no_test_split(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("Cat/cut.jpg\n", encoding="utf-8")
+    params = PARAMS.model_copy(update={"test_list": str(tmp_path / "list.txt")})
+    with pytest.raises(DataError, match=r"split\.test_list: no image that .*list\.txt names is kept"):
+        split(tmp_path, [*rows_of(), row("Cat/cut.jpg", kept=False)], params)
+    assert not (tmp_path / "splits.csv").exists()
+
+
 def test_a_given_folder_is_the_test_split(tmp_path: Path) -> None:
     rows = rows_of(prefix="cifar/train/") + rows_of(5, prefix="cifar/test/")
     leaked = "cifar/test/Cat/0.jpg"

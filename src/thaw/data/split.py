@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from thaw.data.manifest import Row, read_manifest
 from thaw.data.splits_csv import SPLITS, write_splits
 from thaw.errors import DataError
-from thaw.params import TEST_FOLDER_IF_ANY, SplitParams
+from thaw.params import NO_FILE, TEST_FOLDER_IF_ANY, SplitParams
 from thaw.utils.words import count, enumerate_words
 
 CLASSES_NAMED = 5
@@ -124,7 +124,12 @@ def _find_given(rows: list[Row], manifest: Path, *, params: SplitParams) -> dict
     val = {path: split for path, split in given.items() if split == "val" and params.test_folder is not None}
     if params.listed is not None:
         listed = _find_listed(params.listed, rows, manifest)
-        return val | {row.path: "test" for row in kept if row.path in listed}
+        test = {row.path: "test" for row in kept if row.path in listed}
+        if not test:
+            raise DataError(
+                f"split.test_list: no image that {params.listed} names is kept, {manifest} says why; name others in it"
+            )
+        return val | test
     folder = str(params.test_folder)
     below = {row.path: "test" for row in kept if _lies_below(row, folder)}
     if not below:
@@ -136,10 +141,10 @@ def _find_given(rows: list[Row], manifest: Path, *, params: SplitParams) -> dict
 
 
 def check_test_list(params: SplitParams) -> None:
-    """Make sure, before an archive is downloaded, that `split.test_list` can be read.
+    """Make sure, before an archive is downloaded, that `split.test_list` can be read and names something.
 
     Raises:
-        DataError: it cannot.
+        DataError: it cannot, or does not.
     """
     if params.listed is not None:
         _read_lines(params.listed)
@@ -147,9 +152,15 @@ def check_test_list(params: SplitParams) -> None:
 
 def _read_lines(test_list: Path) -> list[str]:
     try:
-        return test_list.read_text(encoding="utf-8-sig").split("\n")
+        text = test_list.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"split.test_list: {test_list} cannot be read as UTF-8 text: {error}") from None
+    if not text.strip():
+        raise DataError(
+            f"split.test_list: {test_list} names no image: name the test images in it, one a line, or set "
+            f"split.test_list to {NO_FILE}"
+        )
+    return text.split("\n")
 
 
 def _find_listed(test_list: Path, rows: list[Row], manifest: Path) -> set[str]:

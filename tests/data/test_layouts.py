@@ -276,6 +276,33 @@ def test_the_knobs_overrule(paths: list[str], knobs: dict[str, Any], expected: d
     assert summary(read_layout(paths, images=paths, **knobs)) == expected
 
 
+@pytest.mark.parametrize(
+    ("paths", "classes", "message"),
+    [
+        (
+            images("in/Cat", "in/Dog", "in/Bird"),
+            ["Cat", "Dog", "Brid"],
+            r"data\.classes names 'Brid', of which my\.zip has no sound image "
+            r"\(its folders are 'Bird', 'Cat', 'Dog', 'in'\): correct it, or leave it out",
+        ),
+        (images("Cat", "Dog"), ["Cats", "Dogs"], r"names 'Cats' and 'Dogs', of which .* folders are 'Cat', 'Dog'\)"),
+        (
+            images("train/Cat", "train/Dog", "test/Cat"),
+            ["Cat", "Dgo"],
+            r"'Dgo', of which .* folders are 'Cat', 'Dog', 'test', 'train'\)",
+        ),
+        (named("cat.{}.jpg", "dog.{}.jpg"), ["cat", "dgo"], r"'dgo', of which .* labels are 'cat', 'dog'\)"),
+        (["1.jpg", "2.jpg"], ["Cat", "Dog"], r"'Cat' and 'Dog', of which .* \(it has no folders\)"),
+        (images(*(f"x{i:02}" for i in range(25))), ["x00", "y"], r"'x18', 'x19' and 5 others\)"),
+    ],
+)
+def test_a_class_that_is_asked_for_and_not_there_is_one_sentence(
+    paths: list[str], classes: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_layout(paths, images=paths, classes=classes, name="my.zip")
+
+
 def test_a_folder_without_an_image_is_no_class_and_what_lies_in_a_class_belongs_to_it() -> None:
     sound = images("Cat", "Dog")
     places = read_layout([*sound, "Cat/deep/cut.jpg", "docs/x.jpg", "read.me"], images=sound)

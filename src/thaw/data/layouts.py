@@ -23,7 +23,7 @@ from thaw.data.labels_csv import LabelTable
 from thaw.data.manifest import Reason, list_counts
 from thaw.errors import DataError
 from thaw.params import LayoutKind
-from thaw.utils.words import fold_case
+from thaw.utils.words import enumerate_words, fold_case
 
 Folder = tuple[str, ...]
 """A folder as the names on the way to it; () is the top."""
@@ -55,6 +55,8 @@ _NUMBERED = re.compile(r"(?P<label>.*[^\W\d_].*?)(?P<mark>[\s._-]*)\(?\d+\)?")
 _PREFIX_SHARE = 0.9
 """At least so many of the images must be called LABEL.NUMBER before that is taken for their label."""
 _MIN_IMAGES_PER_PREFIX = 2
+_NAMES_SHOWN = 20
+"""So many names of folders or labels an error lists."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,12 +112,13 @@ def read_layout(
         paths: all files, relative, with forward slashes.
         images: those of them that decode. Only they make a folder a class.
         kind: which of the ways to read paths is right; `auto` finds out.
-        classes: the names of the classes; what lies in no folder (has no label) of such a name is left aside.
+        classes: the names of the classes; what lies in no folder (has no label) of such a name is left aside, and each
+            name must be that of an image.
         tables: labels from tables (see `thaw.data.labels_csv`).
         name: what messages call the whole.
 
     Raises:
-        DataError: the paths can be read in two ways; or `kind` is asked for, and is not what is there.
+        DataError: the paths can be read in two ways; or `kind` is asked for, or a class, and is not what is there.
     """
     wanted = None if classes is None else {fold_name(label): label for label in classes}
     system = {path for path in paths if is_system_file(path)}
@@ -124,6 +127,8 @@ def read_layout(
     annotations = _find_annotations(sound, but=wanted or ()) if kind != "folders" else set()
     sound = [path for path in sound if path not in annotations]
     reading = _choose_reading(sound, kind=kind, wanted=wanted, tables=tables, name=name)
+    if wanted is not None and sound:
+        _require_wanted(reading, sound, wanted=wanted, name=name)
     spelling = _spellings(reading.labels(sound))
     places = {}
     for path in paths:
@@ -218,6 +223,24 @@ def _choose_reading(
     if len(sure) > 1:
         raise DataError(_tell_apart(sure[0], sure[1], images, name=name))
     return (sure or found or [_Reading(kind="folders", label_of=lambda _: ("", ""))])[0]
+
+
+def _require_wanted(reading: _Reading, images: Sequence[str], *, wanted: Mapping[str, str], name: str) -> None:
+    """Raise DataError if a name that is asked for is that of no image; it says which names there are."""
+    named = set(_spellings(reading.labels(images)))
+    missing = [repr(label) for folded, label in wanted.items() if folded not in named]
+    if not missing:
+        return
+    if reading.kind in ("csv", "prefix"):
+        what, there = "its labels", reading.classes(images)
+    else:
+        what, there = "its folders", sorted({folder[-1] for path in images for folder in _folders_of(path)})
+    more = f" and {len(there) - _NAMES_SHOWN:,} others" if len(there) > _NAMES_SHOWN else ""
+    found = f"{what} are {', '.join(map(repr, there[:_NAMES_SHOWN]))}{more}" if there else "it has no folders"
+    raise DataError(
+        f"data.classes names {enumerate_words(missing)}, of which {name} has no sound image ({found}): correct it, "
+        "or leave it out"
+    )
 
 
 def _require(reading: _Reading | None, images: Sequence[str], complaint: str) -> _Reading:

@@ -68,9 +68,9 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
     assert show_all(project, silent) == first
     assert shown() == whole
 
-    compared = hash_here(project)
+    here_sha256 = hash_here(project)
     COMPARISON_MD.touch()
-    note_in_line(compared, first)
+    note_in_line(here_sha256, first)
     assert shown_in_line(project) is None, "a stage ended while the two were compared"
     note_in_line(hash_here(project), first)
     assert shown_in_line(project) == first

@@ -196,7 +196,10 @@ def test_an_image_of_the_data_set_gets_the_probabilities_that_evaluation_gave_it
         evaluate_cell(cell, batch_size=5)
         expected = read_predictions(cell.predictions, classes=classes)
         assert max(short_side(SOURCES / path) for path in expected.paths) > CLEAN.side_px, "cleaning shrank none"
-        assert (read_metrics(cell.metrics).backbone_tensors_moved > 0) == moves
+        metrics = read_metrics(cell.metrics)
+        assert (metrics.backbone_tensors_moved > 0) == moves
+        backbone = load_model(cell.model).classifier.backbone
+        assert metrics.backbone_parameter_tensors == len(list(backbone.parameters())) < metrics.backbone_tensors
         found = predict(cell.model, [SOURCES / path for path in expected.paths])
         values = np.array([[one[name] for name in classes] for one in found])
         np.testing.assert_allclose(values, expected.probabilities, rtol=0, atol=1e-6)

@@ -16,7 +16,7 @@ from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, ma
 from thaw import paths
 from thaw.report import page, thumbnails
 from thaw.report.build import write_report
-from thaw.report.page import describe_source, escape_cell, escape_prose, mark_code
+from thaw.report.page import describe_source, escape_cell, escape_prose, mark_breaks, mark_code
 from thaw.report.results import read_results
 from thaw.report.tables import build_tables, format_flops
 
@@ -205,6 +205,8 @@ def test_names_from_archives_cannot_break_the_page() -> None:
     assert escape_cell("a|b*<c>_[d]") == "a\\|b\\*\\<c\\>\\_\\[d\\]"
     assert escape_cell("two_stage") == "two_stage"
     assert mark_code("`x` <b>") == "<code>x</code> &lt;b&gt;"
+    assert mark_breaks("two_stage") == "two_stage"
+    assert mark_breaks("a/<b>_Albatross_") == "a/&lt;b&gt;_<wbr>Albatross_"
     assert escape_prose("`x_`: <b>, ` and _c") == "`x_`: \\<b\\>, \\` and \\_c"
 
 

@@ -140,7 +140,10 @@ def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
     )
     verdict = summarise(tmp_path, params).verdict
     assert verdict[0] == "What is estimated is the accuracy of these very models on new images from the same source."
-    assert "whether another variant is better is not known yet" in verdict[1]
+    assert verdict[1] == (
+        "Recommended: frozen; it is the cheapest, but of these very models fine_tuned and two_stage are more accurate; "
+        "of the recipes that is not known yet."
+    )
     assert "With 1 seed nothing can be said about models trained anew" in verdict[2]
     assert "Add at least 2 seeds to `seeds` in params.yaml" in verdict[2]
     (pair,) = [sentence for sentence in verdict if sentence.startswith("fine_tuned is 16.2 points above frozen ")]
@@ -371,6 +374,10 @@ def test_no_label_is_said_to_be_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("curve", "expected"),
     [
+        (
+            make_curve(floor=0.2, scale=-0.1),
+            "More images: no gain is visible; so far, a solved head does not get better with them.",
+        ),
         (
             make_curve(floor=0.2, scale=0.0),
             "More images: twice as many to train on, 80 instead of 40, would bring a solved head about +0.0 points "

@@ -211,7 +211,7 @@ def _label_curves(losses: Axes, accuracies: Axes, *, legend: bool = True) -> Non
     for style, label in (("-", "validation"), ((0, (3, 2)), "training")):
         losses.plot([], [], color="#5b6b7a", linestyle=style, label=label)
     losses.scatter([], [], s=24, color="#5b6b7a", label="kept")
-    losses.legend(loc="upper right", fontsize=8)
+    losses.legend(loc="best", fontsize=8)
 
 
 def _plot_variant(losses: Axes, accuracies: Axes, runs: Sequence[Run], *, color: str) -> None:

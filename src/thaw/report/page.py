@@ -26,6 +26,8 @@ from thaw.training.notes import describe_phases
 from thaw.utils.words import count, enumerate_words, points
 
 SCRIPT = Path(__file__).with_name("comparison.js")
+LONGEST_UNBROKEN = 12
+"""Letters of a name that fits into a column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +140,26 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": mark_code, "cell": escape_cell, "prose": escape_prose, "flops": format_flops}
+    environment.filters |= {
+        "code": mark_code,
+        "name": mark_breaks,
+        "cell": escape_cell,
+        "prose": escape_prose,
+        "flops": format_flops,
+    }
     return environment
 
 
 def mark_code(text: str) -> Markup:
     """Escape a text for HTML, and turn what stands between backticks into code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped just before)
+
+
+def mark_breaks(name: str) -> Markup:
+    """Escape a name for HTML, and let a long one break behind / and _ before it does inside a word."""
+    if len(name) <= LONGEST_UNBROKEN:
+        return escape(name)
+    return Markup(re.sub(r"(?<=[/_])(?=\w)", "<wbr>", str(escape(name))))  # noqa: S704 (escaped just before)
 
 
 def escape_cell(text: str) -> str:

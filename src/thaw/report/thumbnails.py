@@ -16,7 +16,6 @@ from thaw.data.image_zip import ImageZip
 from thaw.data.manifest import Row
 from thaw.params import Params, SplitParams, ValDraw
 from thaw.report.results import Results, Run
-from thaw.utils.words import count
 
 TILE_PX = 112
 """A tile's side on a sheet, and about that on the page."""
@@ -147,10 +146,14 @@ def gather_predictions(thumbnails: Thumbnails, results: Results, run: Run) -> li
         )
     ]
     if worst:
-        which = "all" if len(worst) == len(misclassified) else f"the {len(worst)} most confident of"
+        found = f"{len(misclassified):,}"
+        some = len(worst) < len(misclassified)
+        which = (
+            f"the {len(worst)} most confident of {found}" if some else f"all {found}" if len(worst) > 1 else "the only"
+        )
         groups.append(
             TileGroup(
-                title=f"{which} {count(len(misclassified), 'misclassified image')}",
+                title=f"{which} misclassified image{'s' * (len(misclassified) > 1)}",
                 tiles=tuple(_predicted_tile(thumbnails, results, run, i) for i in worst),
             )
         )

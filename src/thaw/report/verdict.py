@@ -159,7 +159,14 @@ def _say_corrupted(comparison: Comparison) -> list[str]:
 def _explain_recommendation(comparison: Comparison) -> str:
     advice = comparison.recommended
     if advice.reason == "cheapest":
-        if not comparison.speaks_of_recipes or any(map(has_too_few_images, comparison.pairs)):
+        too_few_images = any(map(has_too_few_images, comparison.pairs))
+        ahead = [pair.winner for pair in comparison.pairs if pair.loser == advice.variant and pair.p_value < 0.05]
+        if ahead and not comparison.speaks_of_recipes and not too_few_images:
+            return (
+                f"it is the cheapest, but of these very models {enumerate_words(ahead)} "
+                f"{'is' if len(ahead) == 1 else 'are'} more accurate; of the recipes that is not known yet"
+            )
+        if too_few_images or not comparison.speaks_of_recipes:
             return "it is the cheapest, and whether another variant is better is not known yet"
         return "it is the cheapest, and no other variant is shown to be better"
     if advice.reason == "better":
@@ -385,6 +392,9 @@ def _say_more_images(comparison: Comparison) -> str:
     if gain is None:
         return "More images: there are too few to say what more of them would bring."
     low, high = gain.accuracy_gain_ci95
+    if low == high:
+        # Not an interval of no width: no law falls that was fitted.
+        return "More images: no gain is visible; so far, a solved head does not get better with them."
     text = (
         f"More images: twice as many to train on, {2 * gain.images:,} instead of {gain.images:,}, would bring a solved "
         f"head about +{points(gain.accuracy_gain)} points (95 % interval {points(low)} to {points(high)})"

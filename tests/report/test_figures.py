@@ -15,7 +15,7 @@ from report.report_fixtures import ALIKE, RUN_IDS, Training, make_params, make_p
 from thaw import paths
 from thaw.report.confusion import count_confusion
 from thaw.report.figure_style import figure_style, to_png, to_svg
-from thaw.report.figures import draw_accuracy_against_cost, draw_comparison_figures
+from thaw.report.figures import draw_accuracy_against_cost, draw_comparison_figures, draw_curves
 from thaw.report.results import read_results
 from thaw.report.thumbnails import natural_key
 
@@ -82,3 +82,27 @@ def test_curves_of_a_discarded_phase_and_of_solved_heads_are_drawn(tmp_path: Pat
             for _ in range(2)
         )
     assert first == second
+
+
+@pytest.mark.parametrize("narrow", [0.5, 0.08, 0.02])
+def test_percentages_on_axes_are_true_and_legends_lie_beside_the_lines(tmp_path: Path, narrow: float) -> None:
+    params = make_params()
+    make_project(tmp_path, params, mistakes=ALIKE)
+    results = read_results(tmp_path, params)
+    with figure_style():
+        figure = draw_curves(results, ["frozen"])
+        losses, accuracies = figure.axes[:2]
+        low, high = losses.get_ylim()
+        first, last = losses.get_xlim()
+        # One loss alone, which rises to where legends use to be.
+        for line in list(losses.lines):
+            line.remove()
+        losses.plot([first, last], [low, high])
+        accuracies.set_ylim(1 - narrow, 1)
+        figure.canvas.draw()
+        legend = losses.get_legend()
+        assert legend is not None
+        points = losses.transData.transform(np.linspace((first, low), (last, high), 50))
+        assert not any(legend.get_window_extent().contains(x, y) for x, y in points)
+        shown = [float(label.get_text().removesuffix(" %")) for label in accuracies.get_yticklabels()]
+        assert shown == pytest.approx(100 * accuracies.get_yticks())

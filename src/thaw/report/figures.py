@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
@@ -71,8 +72,7 @@ def draw_accuracy_against_cost(comparison: Comparison, runs: Sequence[Run], *, w
         axes.axhline(baseline, color=AXIS, linestyle=":", linewidth=1.2)
         axes.annotate("majority class", (0.01, baseline), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
     _scale_costs(axes, [row.cost.flops for row in variants], width_in=width_in)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    _show_percent(axes.yaxis)
     axes.set_xlabel("cost of one run: floating-point operations" if width_in > 5 else "floating-point operations a run")
     axes.set_title("test accuracy", fontweight="normal")
     _name_variants(axes, variants, recommended=recommended)
@@ -87,6 +87,12 @@ def _scale_costs(axes: Axes, costs: Sequence[float], *, width_in: float) -> None
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(costs) < 30 * min(costs) and width_in > 5 else (1,)))
     axes.xaxis.set_major_formatter(lambda flops, _: format_flops(flops))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _show_percent(axis: Axis) -> None:
+    """Round steps, with the decimals that they need: 97.5 is not 98 %."""
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
 
 def _name_variants(axes: Axes, variants: Sequence[VariantSummary], *, recommended: str) -> None:
@@ -205,7 +211,7 @@ def _label_curves(losses: Axes, accuracies: Axes, *, legend: bool = True) -> Non
     losses.set_ylabel("loss (nats)")
     losses.set_ylim(bottom=0)
     accuracies.set_ylabel("accuracy")
-    accuracies.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _show_percent(accuracies.yaxis)
     if not legend:
         return
     for style, label in (("-", "validation"), ((0, (3, 2)), "training")):
@@ -304,7 +310,7 @@ def draw_calibration(results: Results, variants: Sequence[str]) -> Figure:
         axes.set_ylim(-0.04, 1.06)
         axes.set_xlabel("confidence")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            _show_percent(axis)
     grid[0, 0].set_ylabel("accuracy")
     return figure
 
@@ -331,7 +337,7 @@ def draw_learning_curve(diagnosis: DiagnosisSummary) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda number, _: f"{number:,.0f}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _show_percent(axes.yaxis)
     axes.set_xlabel("training images (log scale)")
     axes.set_ylabel("accuracy, out of fold")
     axes.set_title(
@@ -364,7 +370,7 @@ def draw_corruptions(comparison: Comparison, corrupted: CorruptedSummary) -> Fig
         axes.set_title(name.replace("_", " "))
         axes.set_xticks([0, *corrupted.severities])
         axes.tick_params(labelbottom=place + columns >= len(corrupted.corruptions))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        _show_percent(axes.yaxis)
     grid[0, 0].legend(loc="best", fontsize=8)
     grid[-1, 0].set_xlabel("severity")
     grid[0, 0].set_ylabel("accuracy")

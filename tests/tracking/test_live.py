@@ -97,6 +97,8 @@ def test_a_live_run_ends_as_one_that_is_made_of_the_files(tiny_project: Path, mo
     assert runs_of()[name].info.run_id in live.run_ids.values()
     was_live = shown()
     assert was_live["status"] == "FINISHED"
+    info = runs_of()[str(CELL)].info
+    assert info.start_time <= info.end_time
     write_lock()
     show_cell(client, experiment_id, CELL, stages=read_dvc_lock(), beat=silent)
     assert shown() == was_live

@@ -120,7 +120,8 @@ def _complete(client: MlflowClient, run: Run, content: RunContent, *, parent: st
     if data.tags.get(OUTPUTS) != content.digest:
         client.set_tag(run_id, OUTPUTS, content.digest)
     if run.info.status != "FINISHED" or run.info.end_time is None:
-        client.set_terminated(run_id, "FINISHED", content.ended_ms)
+        # A live run begins when MLflow has been loaded, by when a solved head may have ended.
+        client.set_terminated(run_id, "FINISHED", max(content.ended_ms, run.info.start_time))
     if LIVE in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, LIVE)
 

@@ -28,7 +28,7 @@ from thaw.errors import DataError
 from thaw.ingest.checksums import ChangedFolderError
 from thaw.ingest.odd_entries import OddEntry
 from thaw.ingest.unpack import Unpacked
-from thaw.params import CleanParams, LayoutParams
+from thaw.params import AS_FOUND, CleanParams, LayoutParams
 
 PARAMS = CleanParams(side_px=64, min_side_px=16, max_pixels=1_000_000, max_hamming_distance=6)
 
@@ -47,6 +47,7 @@ def clean(
     *,
     name: str | None = None,
     odd: Sequence[OddEntry] = (),
+    layout: LayoutParams | None = AS_FOUND,
     **options: Any,
 ) -> dict[str, Row]:
     clean_images(
@@ -55,6 +56,7 @@ def clean(
         manifest=out / "manifest.csv",
         images=out / "images.zip",
         dropped=out / "dropped.zip",
+        layout=layout,
         **options,
     )
     return {row.path: row for row in read_manifest(out / "manifest.csv")}
@@ -385,6 +387,10 @@ def test_two_readings_stop_and_name_the_archive_as_the_user_does(tmp_path: Path)
     folder = write_files(tmp_path / "in", {name: encoded(image(seed)) for seed, name in enumerate(names)})
     with pytest.raises(DataError, match=r"^my\.zip can be read as 2 classes \(home 2, zoo 2\) or as"):
         clean(folder, tmp_path, name="my.zip")
+    with pytest.raises(
+        DataError, match=r"leave one of the two out of it, so that it has one folder of images a class$"
+    ):
+        clean(folder, tmp_path, name="other.zip", layout=None)
     rows = clean(folder, tmp_path, layout=LayoutParams(classes=["Cat", "Dog"]))
     assert [row.label for row in rows.values()] == ["Cat", "Dog", "Cat", "Dog"]
 
@@ -426,6 +432,9 @@ def test_a_folder_without_two_classes_is_one_sentence(tmp_path: Path, files: dic
     with pytest.raises(DataError, match=message) as caught:
         clean(tmp_path / "in", out)
     assert "\n" not in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        clean(tmp_path / "in", out, layout=None)
+    assert "data." not in str(caught.value), "of what no parameter is read for"
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {"manifest.csv": b"old", "images.zip": b"old"}
 
 

@@ -116,6 +116,10 @@ def new_files() -> dict[str, bytes]:
     return {f"{('cats', 'DOG')[n % 2]}/{n}.jpg": encoded(image(n)) for n in range(100, 110)}
 
 
+HOMES = [(home, label) for home in ("home", "zoo") for label in ("Cat", "Dog")]
+"""Two readings: by the places, or by the animals."""
+
+
 def test_labels_are_the_classes_of_the_models() -> None:
     rows = clean(new_files(), {"cats": "Cat"})
     assert Counter(row.label for row in rows.values() if row.kept) == {"Cat": 5, "Dog": 5}
@@ -152,6 +156,14 @@ def test_copies_within_the_set_are_one_group_and_two_labels_a_conflict() -> None
     assert rows["cats/102.jpg"].duplicate_group == "Cat/copy.jpg"
     conflict = {path for path, row in rows.items() if row.reason == Reason.LABEL_CONFLICT}
     assert conflict == {"DOG/conflict.jpg", "cats/104.jpg"}
+
+
+def test_a_set_that_can_be_read_in_two_ways_names_no_parameter_of_the_training_images() -> None:
+    with pytest.raises(
+        DataError, match=r"can be read as .* or as .*: leave one of the two out of it, so that"
+    ) as caught:
+        clean({f"{home}/{label}/{n}.jpg": encoded(image(n)) for n, (home, label) in enumerate(HOMES, start=200)})
+    assert "data." not in str(caught.value)
 
 
 def test_the_same_archive_gives_the_same_bytes() -> None:

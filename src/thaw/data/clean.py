@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -17,7 +18,7 @@ from thaw.data.duplicates import THUMBNAIL_SIDE_PX, Fingerprints, find_groups, f
 from thaw.data.fingerprints import write_fingerprints
 from thaw.data.image_zip import encode_for_storage, write_images
 from thaw.data.known_archives import require_known_counts
-from thaw.data.labels_csv import LabelTable, read_label_tables
+from thaw.data.labels_csv import read_label_tables
 from thaw.data.layouts import Place, is_system_file, read_layout
 from thaw.data.manifest import ONE_COLOUR, Reason, Row, list_dropped, note_name, write_manifest
 from thaw.errors import DataError
@@ -67,7 +68,7 @@ def clean_images(
     dropped: Path,
     fingerprints: Path | None = None,
     archive_sha256: str = "",
-    layout: LayoutParams = AS_FOUND,
+    layout: LayoutParams | None = None,
 ) -> None:
     """Decode all `files`.
 
@@ -80,7 +81,8 @@ def clean_images(
     the images that decode but are dropped (too small, say, or under two labels), so that people can look at them.
 
     `archive_sha256` is the hash of the archive that the files came from: if something is known of that archive, it
-    must be found. Empty: nothing is known. `layout` overrules what is found of the layout.
+    must be found. Empty: nothing is known. `layout` overrules what is found of the layout; None
+    where no parameter does.
 
     Raises:
         ChangedFolderError: a file is not what is known of it. Nothing is written then.
@@ -91,7 +93,7 @@ def clean_images(
     # Which images are kept is known once all are compared; until then they wait in a file without a name.
     with tempfile.TemporaryFile(dir=images.parent) as spool:
         judged = judge_files(files, params=params, layout=layout, spool=spool)
-        require_two_classes(judged.rows, files.name)
+        require_two_classes(judged.rows, files.name, has_knobs=layout is not None)
         require_known_counts(judged.rows, archive_sha256=archive_sha256)
         with new_file(dropped) as temporary:
             write_images(temporary, stored_images(judged, kept=False, spool=spool))
@@ -107,22 +109,30 @@ def judge_files(
     files: Unpacked,
     *,
     params: CleanParams,
-    layout: LayoutParams,
+    layout: LayoutParams | None,
     spool: IO[bytes] | None,
     relabel: Relabel = lambda rows, *_: rows,
 ) -> Judged:
     """Say of each file what it is, and whether it is kept.
 
     Writes the images in their stored form to `spool`, one after the other, unless it is None. `relabel` may change
-    labels and drop images before duplicates are looked for.
+    labels and drop images before duplicates are looked for. `layout` is None where no parameter says what it is.
 
     Raises:
         ChangedFolderError: a file is not what is known of it.
         DataError: the layout can be read in two ways, or a file cannot be read.
     """
     paths = list_known_files(files)
-    tables = read_label_tables(files.folder, paths, beside=layout.table)
-    _require_one_reading(files, paths, layout=layout, tables=tables, params=params)
+    tables = read_label_tables(files.folder, paths, beside=(layout or AS_FOUND).table)
+    read = partial(
+        read_layout,
+        kind=(layout or AS_FOUND).layout,
+        classes=(layout or AS_FOUND).classes,
+        tables=tables,
+        name=files.name,
+        has_knobs=layout is not None,
+    )
+    _require_one_reading(files, paths, read=read, params=params)
     rows: list[Row] = []
     ends: list[int] = []
     hashes = np.zeros(len(paths), dtype=np.uint64)
@@ -139,14 +149,15 @@ def judge_files(
                 thumbnails[i] = seen.thumbnail
             bar.update()
     fingerprints = Fingerprints(hashes=hashes, thumbnails=thumbnails)
-    rows = _label_rows(rows, layout=layout, tables=tables, name=files.name)
+    places = read(paths, images={row.path for row in rows if row.pixels_sha256})
+    rows = [_label_row(row, places[row.path]) for row in rows]
     rows = relabel(rows, fingerprints)
     rows = _group_duplicates(rows, fingerprints, max_hamming_distance=params.max_hamming_distance)
     return Judged(rows=_add_odd_entries(rows, files.odd), ends=ends, fingerprints=fingerprints)
 
 
 def _require_one_reading(
-    files: Unpacked, paths: Sequence[str], *, layout: LayoutParams, tables: Sequence[LabelTable], params: CleanParams
+    files: Unpacked, paths: Sequence[str], *, read: Callable[..., object], params: CleanParams
 ) -> None:
     """Raise DataError if the layout can be read in two ways, before all is decoded: that may take long.
 
@@ -163,7 +174,7 @@ def _require_one_reading(
         if any(_decodes(files.folder / path, params) for path in group)
         for path in group
     }
-    read_layout(paths, images=sound, kind=layout.layout, classes=layout.classes, tables=tables, name=files.name)
+    read(paths, images=sound)
 
 
 def _decodes(path: Path, params: CleanParams) -> bool:
@@ -235,20 +246,8 @@ def _hash_pixels(pixels: Pixels) -> str:
     return digest.hexdigest()
 
 
-def _label_rows(rows: list[Row], *, layout: LayoutParams, tables: Sequence[LabelTable], name: str) -> list[Row]:
-    """Give each file its class and, where there is one, its given split; drop what has no class for where it lies."""
-    places = read_layout(
-        [row.path for row in rows],
-        images={row.path for row in rows if row.pixels_sha256},
-        kind=layout.layout,
-        classes=layout.classes,
-        tables=tables,
-        name=name,
-    )
-    return [_label_row(row, places[row.path]) for row in rows]
-
-
 def _label_row(row: Row, place: Place) -> Row:
+    """Give a file its class and, where there is one, its given split; drop it if it has no class for where it lies."""
     # That two tables contradict each other is of no interest where the image is broken.
     reason = row.reason if place.reason == Reason.LABEL_CONFLICT and row.reason else place.reason or row.reason
     return dataclasses.replace(
@@ -318,13 +317,18 @@ def _mark_group(members: list[Row]) -> list[Row]:
     ]
 
 
-def require_two_classes(rows: Sequence[Row], name: str) -> None:
-    """Raise DataError unless images of two classes or more are kept; it says what became of the others."""
+def require_two_classes(rows: Sequence[Row], name: str, *, has_knobs: bool = True) -> None:
+    """Raise DataError unless images of two classes or more are kept; it says what became of the others.
+
+    `has_knobs`: whether `data.layout` and `data.labels` are read for them.
+    """
     classes = sorted({row.label for row in rows if row.kept})
     dropped = list_dropped(rows)
     conflicts = sum(row.reason == Reason.LABEL_CONFLICT for row in rows)
     if conflicts and 2 * conflicts >= len(rows):
         remedy = "leave each image in one class alone"
+    elif not has_knobs:
+        remedy = "give one folder of images a class"
     else:
         remedy = "give one folder of images a class, or say in data.layout and data.labels where the labels are"
     if not classes:

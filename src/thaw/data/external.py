@@ -14,7 +14,7 @@ from thaw.data.manifest import Reason, Row, read_manifest, write_manifest
 from thaw.data.splits_csv import SplitTable
 from thaw.errors import DataError
 from thaw.ingest.unpack import unpack_archive
-from thaw.params import AS_FOUND, CleanParams, UnzipParams
+from thaw.params import CleanParams, UnzipParams
 from thaw.utils.atomic import new_file
 from thaw.utils.words import enumerate_words
 
@@ -139,7 +139,7 @@ def clean_external(
 
     with tempfile.TemporaryDirectory(dir=scratch) as name, tempfile.TemporaryFile(dir=scratch) as spool:
         files = unpack_archive(archive, Path(name) / "images", limits=unzip)
-        judged = judge_files(files, params=clean, layout=AS_FOUND, spool=spool, relabel=relabel)
+        judged = judge_files(files, params=clean, layout=None, spool=spool, relabel=relabel)
         _require_two_classes(judged.rows, archive)
         with new_file(images) as temporary:
             write_images(temporary, stored_images(judged, kept=True, spool=spool))

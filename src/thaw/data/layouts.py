@@ -105,6 +105,7 @@ def read_layout(
     classes: Sequence[str] | None = None,
     tables: Sequence[LabelTable] = (),
     name: str = "the archive",
+    has_knobs: bool = True,
 ) -> dict[str, Place]:
     """Say of each path which class and which split it belongs to, or why it belongs to none.
 
@@ -116,6 +117,7 @@ def read_layout(
             name must be that of an image.
         tables: labels from tables (see `thaw.data.labels_csv`).
         name: what messages call the whole.
+        has_knobs: whether `data.layout` and its like are read for it, so that messages may name them.
 
     Raises:
         DataError: the paths can be read in two ways; or `kind` is asked for, or a class, and is not what is there.
@@ -126,7 +128,7 @@ def read_layout(
     # Who names a layout or a class by such a word means it.
     annotations = _find_annotations(sound, but=wanted or ()) if kind != "folders" else set()
     sound = [path for path in sound if path not in annotations]
-    reading = _choose_reading(sound, kind=kind, wanted=wanted, tables=tables, name=name)
+    reading = _choose_reading(sound, kind=kind, wanted=wanted, tables=tables, name=name, has_knobs=has_knobs)
     if wanted is not None and sound:
         _require_wanted(reading, sound, wanted=wanted, name=name)
     spelling = _spellings(reading.labels(sound))
@@ -198,6 +200,7 @@ def _choose_reading(
     wanted: Mapping[str, str] | None,
     tables: Sequence[LabelTable],
     name: str,
+    has_knobs: bool,
 ) -> _Reading:
     by_table = _read_tables(images, tables)
     match kind:
@@ -221,7 +224,7 @@ def _choose_reading(
     if not sure and (by_prefix := _read_prefixes(images, strict=True)) is not None:
         sure.append(by_prefix)
     if len(sure) > 1:
-        raise DataError(_tell_apart(sure[0], sure[1], images, name=name))
+        raise DataError(_tell_apart(sure[0], sure[1], images, name=name, has_knobs=has_knobs))
     return (sure or found or [_Reading(kind="folders", label_of=lambda _: ("", ""))])[0]
 
 
@@ -265,16 +268,19 @@ def _fill_in(reading: _Reading, table: _Reading, images: Sequence[str]) -> _Read
     )
 
 
-def _tell_apart(first: _Reading, second: _Reading, images: Sequence[str], *, name: str) -> str:
+def _tell_apart(first: _Reading, second: _Reading, images: Sequence[str], *, name: str, has_knobs: bool) -> str:
     """Both readings, and how to choose each."""
+    one, other = (_show_classes(reading.labels(images)) for reading in (first, second))
+    both = f"{name} can be read as {one} or as {other}"
+    if not has_knobs:
+        return f"{both}: leave one of the two out of it, so that it has one folder of images a class"
     if first.kind == second.kind:
         # Two depths of folders: `folders` stands for the upper one.
         names = ", ".join(_quote(label) for label in second.classes(images))
         knobs = ("data.layout: folders", f"data.classes: [{names}]")
     else:
         knobs = (f"data.layout: {first.kind}", f"data.layout: {second.kind}")
-    one, other = (_show_classes(reading.labels(images)) for reading in (first, second))
-    return f"{name} can be read as {one} or as {other}: set {knobs[0]} for the former, {knobs[1]} for the latter"
+    return f"{both}: set {knobs[0]} for the former, {knobs[1]} for the latter"
 
 
 def _show_classes(labels: Mapping[str, str]) -> str:

@@ -196,6 +196,11 @@ def test_a_silent_server_is_given_up_and_what_came_is_kept(server: Server, place
     places.assert_whole()
 
 
+def test_where_nothing_can_be_resumed_the_sentence_does_not_promise_it(server: Server, places: Places) -> None:
+    server.answer = cut_at(1000, etag=None)
+    assert places.refusal(server.url, attempts=2).endswith("; run this again, which starts over")
+
+
 def test_tries_that_bring_something_do_not_count(server: Server, places: Places) -> None:
     server.answer = cut_at(20_000)
     places.fetch(server.url, attempts=1)

@@ -141,9 +141,13 @@ def _fetch_patiently(remote: Remote, partial: Path, *, timeout_s: float, attempt
             failures = 0 if reached > furthest else failures + 1
             furthest = max(reached, furthest)
             if failures >= attempts:
+                if _read_note(partial)["validator"]:
+                    again = f"{reached:,} bytes are kept, and running this again resumes from there"
+                else:
+                    again = "run this again, which starts over"
                 raise DataError(
                     f"the download of {remote.shown} failed {failures} times in a row, last because {interruption}; "
-                    f"{reached:,} bytes are kept, and running this again resumes from there"
+                    f"{again}"
                 ) from None
             wait_before_retry(failures)
 

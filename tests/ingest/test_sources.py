@@ -137,6 +137,11 @@ def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
     assert sentence == f"the archive {tmp_path}/gone.zip does not exist; correct data.path in params.yaml"
 
 
+def test_an_archive_that_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
+    sentence = refusal(tmp_path, FileSource(path=str(tmp_path / ("x" * 300))))
+    assert sentence.endswith("xx cannot be read (File name too long); correct data.path in params.yaml")
+
+
 def test_a_folder_becomes_a_tar(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     for name in ("Cat/2.jpg", "Cat/1.jpg", "Dog/ä.jpg"):

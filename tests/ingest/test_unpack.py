@@ -485,6 +485,11 @@ def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^/.*x cannot be read \(File name too long\); correct its path$"):
+        unpack_archive(tmp_path / ("x" * 300), tmp_path / "out", limits=LIMITS)
+
+
 @settings(max_examples=150, derandomize=True)
 @given(data=st.data(), make=st.sampled_from([make_zip, make_tar]))
 def test_mutated_archives_unpack_rightly_or_are_refused(

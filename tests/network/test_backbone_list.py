@@ -66,6 +66,11 @@ def changed(params: Params, train: str = "all", **backbone: object) -> Params:
             {"weights": "file", "weights_file": "nowhere.pth"},
             r"backbone\.weights_file: nowhere\.pth is not a file",
         ),
+        (
+            "all",
+            {"weights": "file", "weights_file": "x" * 300},
+            r"weights_file: x+ cannot be read \(File name too long\)",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(

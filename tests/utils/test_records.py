@@ -76,6 +76,11 @@ def test_a_missing_file_names_the_stage(tmp_path: Path) -> None:
         read_rows(tmp_path / "missing", ["a"], stage="draw")
 
 
+def test_a_path_that_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"xx cannot be read \(File name too long\); correct the path$"):
+        read_record(tmp_path / ("x" * 300), Line, stage="draw")
+
+
 def test_rows_come_back_as_text(tmp_path: Path) -> None:
     write_rows(tmp_path / "new" / "a.csv", ["name", "size"], [("Köter, groß", 1), ('"x"\ny', 0.1 + 0.2)])
     assert (tmp_path / "new" / "a.csv").read_bytes().startswith(b"name,size\n")

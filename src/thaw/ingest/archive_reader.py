@@ -96,11 +96,15 @@ def archive_kind(path: Path, *, name: str | None = None, named_by: str | None = 
         DataError: it is missing, no file, or no archive that is read here.
     """
     name = name or str(path)
-    if not path.exists():
-        raise DataError(f"the archive {name} does not exist; correct {named_by or 'its path'}")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"the archive {name} does not exist; correct {named_by or 'its path'}") from None
+    except OSError as error:
+        raise DataError(f"{name} cannot be read ({error.strerror}); correct {named_by or 'its path'}") from None
+    if stat.S_ISDIR(mode):
         return "folder"
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise DataError(f"{name} is neither a file nor a folder; correct {named_by or 'its path'}")
     try:
         with path.open("rb") as file:

@@ -1,5 +1,6 @@
 """sample | file | url | microsoft | kaggle | cifar10 -> one archive file, whole and verified, or one clear sentence."""
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,9 @@ def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, 
         case SampleSource():
             draw_archive(destination, params=sample)
         case FileSource(archive=archive) | Cifar10Source(archive=Path() as archive):
-            pack_folder(archive, destination) if archive.is_dir() else copy_archive(archive, destination)
+            # pathlib's raises where it may not look.
+            is_folder = os.path.isdir(archive)  # noqa: PTH112
+            pack_folder(archive, destination) if is_folder else copy_archive(archive, destination)
         case UrlSource():
             _download(Remote(url=data.url, sha256=data.sha256), destination, params=data, partials=partials)
         case MicrosoftSource(microsoft=pinned) | Cifar10Source(cifar10=pinned):

@@ -8,6 +8,7 @@ others; a test compares it with them.
 import csv
 import difflib
 import io
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -59,9 +60,20 @@ def check_backbone(params: Params) -> None:
                     f"variants.{variant}.{number}.train: {phase.train} asks for more blocks than {of} has; "
                     f"write last:{blocks} or less, or all"
                 )
-    file = params.backbone.file
-    if file is not None and not file.is_file():
-        raise ConfigError(f"backbone.weights_file: {file} is not a file; name one, or write weights: imagenet or none")
+    if params.backbone.file is not None:
+        require_weights_file(params.backbone.file)
+
+
+def require_weights_file(file: Path) -> None:
+    """Raise ConfigError unless there is such a file."""
+    try:
+        why = "" if stat.S_ISREG(file.stat().st_mode) else "is not a file"
+    except (FileNotFoundError, NotADirectoryError):
+        why = "is not a file"
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+    if why:
+        raise ConfigError(f"backbone.weights_file: {file} {why}; name one, or write weights: imagenet or none")
 
 
 def _count_kept(params: BackboneParams, known: Mapping[str, int | None]) -> int | None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from thaw.errors import ConfigError, one_line
+from thaw.network.backbone_list import require_weights_file
 from thaw.network.shapes import explain_misfit
 
 State = Mapping[str, Tensor]
@@ -52,8 +53,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     Raises:
         ConfigError: there is no such file, it is no weights file, or it holds code.
     """
-    if not path.is_file():
-        raise ConfigError(f"backbone.weights_file: {path} is not a file; name one, or write weights: imagenet or none")
+    require_weights_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

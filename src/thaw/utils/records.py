@@ -97,7 +97,10 @@ def open_tensors(path: Path, *, framework: Literal["numpy", "pt"], stage: str) -
 
 
 def _require_file(path: Path, stage: str) -> Path:
-    if not path.is_file():
-        lack = "is no file" if path.exists() else "does not exist"
+    try:
+        lack = "" if path.is_file() else "is no file" if path.exists() else "does not exist"
+    except OSError as error:  # a folder on the way may not be looked into, or the name is too long
+        raise DataError(f"{path} cannot be read ({error.strerror}); correct the path") from None
+    if lack:
         raise DataError(f"{path} {lack}: run `dvc repro`, which runs the stage {stage}")
     return path

@@ -105,6 +105,17 @@ def test_what_changed_runs_and_what_was_once_done_comes_from_the_cache(toy: Path
     assert repro(toy).stderr.splitlines()[-1] == "up to date: 0 stages ran, 2 from the cache"
 
 
+def test_what_is_edited_meanwhile_runs_again_and_counts(toy: Path) -> None:
+    with started(toy, "--jobs", "4", TOY_TOGETHER="5") as driver:
+        wait_until(lambda: len(notes(toy, "train*.began")) == 4)
+        params = read_params(toy)
+        set_params(toy, params | {"sample": params["sample"] | {"seed": params["sample"]["seed"] + 1}})
+        (toy / ".thaw/notes/train.began").touch()  # the fifth, for which the four wait
+        _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    assert said.splitlines()[-1] == "up to date: 11 stages ran, 0 from the cache"
+
+
 def test_a_cell_that_fails_stops_no_other_and_the_end_says_where_its_log_is(toy: Path) -> None:
     done = repro(toy, "--jobs", "2", TOY_FAILS="train@frozen-1")
     assert done.returncode == 1

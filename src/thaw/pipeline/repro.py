@@ -58,10 +58,11 @@ def reproduce_pipeline(params: Params, *, targets: Sequence[str] = (), jobs: int
         drop_torn_rwlock()
         gpus = list_gpus()
         slots = jobs or choose_jobs(threads=params.compute.threads, gpus=gpus)
-        schedule = first = Schedule(plan(targets))
+        schedule, rounds = Schedule(plan(targets)), []
         # Again, where something was edited meanwhile.
         for _ in range(ROUNDS):
             if schedule.wanted:
+                rounds.append(schedule)
                 _Driver(schedule, signals, slots=slots, gpus=gpus, threads=params.compute.threads).run()
                 schedule = Schedule(plan(targets))
         if schedule.wanted:
@@ -70,7 +71,7 @@ def reproduce_pipeline(params: Params, *, targets: Sequence[str] = (), jobs: int
             )
         if signals:
             raise StoppedError(signals[0], names=[])
-        View().say(_summarise(first))
+        View().say(_summarise(rounds))
 
 
 class _Driver:
@@ -172,8 +173,8 @@ def _log_of(stage: str) -> Path:
     return paths.LOGS / f"{stage}.log"
 
 
-def _summarise(schedule: Schedule) -> str:
-    ran, cached = len(schedule.names("ran")), len(schedule.names("cached"))
+def _summarise(rounds: Sequence[Schedule]) -> str:
+    ran, cached = (sum(len(schedule.names(outcome)) for schedule in rounds) for outcome in ("ran", "cached"))
     return f"up to date: {count(ran, 'stage')} ran, {cached} from the cache"
 
 

@@ -223,6 +223,7 @@ def test_the_placeholder_for_no_archive_exists() -> None:
             "data.source: expected one of 'sample', 'file', 'url', 'microsoft', 'kaggle', 'cifar10'",
         ),
         ("data.source", None, "data.source: expected one of"),
+        ("sample.images_per_class", 12_001, "sample.images_per_class: expected a number of at most 12000, got 12001"),
         ("data.source", "file", "data.source 'file' needs the path of an archive in data.path"),
         ("data.source", "url", "data.source 'url' needs an address in data.url"),
         ("data.pth", "a.zip", "data.pth: there is no such parameter; did you mean path?"),

@@ -201,7 +201,8 @@ DataParams = Annotated[_Source, Field(discriminator="source"), BeforeValidator(_
 class SampleParams(Section):
     """How the sample is drawn."""
 
-    images_per_class: Annotated[int, Field(ge=20, le=100_000)]
+    images_per_class: Annotated[int, Field(ge=20, le=12_000)]
+    """Planted images are numbered from 12,001 on."""
     seed: Seed
 
 

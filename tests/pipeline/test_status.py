@@ -113,6 +113,16 @@ def test_it_says_what_is_stale_and_why_and_runs_nothing(toy: Path) -> None:
     ]
 
 
+def test_a_module_that_is_not_python_is_one_sentence(toy: Path) -> None:
+    (toy / "stages/prepare.py").write_text("x = 1\ndef\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from thaw.cli import run; run()", "status"],
+        cwd=toy, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: stages/prepare.py, line 2, is not Python (invalid syntax): correct it\n"
+
+
 def test_another_installed_version_is_noticed_though_no_file_changed(toy: Path) -> None:
     thaw(toy, "repro")
     other = with_another_numpy(toy)

@@ -170,7 +170,7 @@ def _locked_repo() -> Iterator[Any]:
 
 
 def _ask(question: Callable[[], Answer]) -> Answer:
-    """What a function returns in a fork; a DvcException is a ConfigError here."""
+    """What a function returns in a fork; whatever it raises is a ConfigError here."""
 
     def answer(pipe: Connection) -> None:
         try:
@@ -179,6 +179,10 @@ def _ask(question: Callable[[], Answer]) -> Answer:
             pipe.send(error)
         except DvcException as error:
             pipe.send(ConfigError(f"DVC cannot read the pipeline: {one_line(error, most=400)}"))
+        except SyntaxError as error:
+            pipe.send(ConfigError(f"{error.filename}, line {error.lineno}, is not Python ({error.msg}): correct it"))
+        except Exception as error:  # the parent would know only that nothing came
+            pipe.send(ConfigError(f"DVC ended without an answer: {type(error).__name__}: {one_line(error, most=400)}"))
 
     receiver, sender = FORK.Pipe(duplex=False)
     process = FORK.Process(target=answer, args=(sender,))

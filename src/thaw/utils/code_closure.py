@@ -135,21 +135,27 @@ def libraries_of(files: Iterable[Path], version_of: Callable[[str], str] = insta
 
 
 def _imported_libraries(path: Path) -> set[str]:
-    nodes = _find_imports(path.read_text(encoding="utf-8"))
+    nodes = _find_imports(path)
     direct = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     parts = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     return {name.partition(".")[0] for name in direct | parts}
 
 
+def _find_imports(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """All imports of a module, wherever they stand."""
+    return _parse_imports(path.read_text(encoding="utf-8"), path)
+
+
 @cache
-def _find_imports(text: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    """All imports of a module, wherever they stand; kept, since each module is in the closure of most stages."""
-    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom))
+def _parse_imports(text: str, path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Kept, since each module is in the closure of most stages; `path` is what a SyntaxError names."""
+    nodes = ast.walk(ast.parse(text, path))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def imported_modules(path: Path, *, package: Path = PACKAGE) -> Iterator[str]:
     """The modules of the package that a file imports, wherever in the file it does so: `training.loop`, `errors`."""
-    for node in _find_imports(path.read_text(encoding="utf-8")):
+    for node in _find_imports(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "thaw":
             parent = ".".join((node.module or "").split(".")[1:])
             for alias in node.names:

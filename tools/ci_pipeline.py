@@ -21,15 +21,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import YAMLFileCorruptedError, dumps_yaml, load_yaml
 
 from ci_lock import LOCK, Entry, find_runs, list_run_cache, merge_locks, read_lock, stale_stages
 from ci_report import Base, Outcome, PipelineRun, describe_run, describe_stale, write_comment
 from thaw import paths
-from thaw.errors import ConfigError, DataError, exit_code
+from thaw.errors import ConfigError, DataError, exit_code, one_line
 from thaw.utils.atomic import read_json, write_json, write_text
 
 SAVED_LOCK = Path(".thaw/ci/dvc.lock")
@@ -181,10 +183,10 @@ def report(_: argparse.Namespace) -> None:
     comparison = read_json(paths.COMPARISON_JSON) if paths.COMPARISON_JSON.exists() else {}
     outcome = Outcome(
         run=_read_run(),
-        stale=stale_stages(_committed_lock()),
+        stale=_find_stale_or_why_not(),
         verdict=_lead(comparison.get("verdict", [])),
         summary=read_json(paths.SUMMARY) if paths.SUMMARY.exists() else {},
-        params=yaml.safe_load(PARAMS.read_text(encoding="utf-8")),
+        params=_read_params(PARAMS),
         base=_read_base(),
         details=_address_of_run(),
     )
@@ -215,8 +217,16 @@ def _read_base() -> Base | None:
     return Base(
         commit=(BASE / "commit").read_text(encoding="utf-8").strip(),
         summary=read_json(BASE / "summary.json"),
-        params=yaml.safe_load((BASE / "params.yaml").read_text(encoding="utf-8")),
+        params=_read_params(BASE / "params.yaml"),
     )
+
+
+def _read_params(path: Path) -> dict[str, Any]:
+    """The parameters; none where the file is damaged: then the pipeline did not run, and nothing is compared."""
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, TypeError, ValueError):
+        return {}
 
 
 def _lead(verdict: list[str]) -> list[str]:
@@ -253,11 +263,33 @@ def save(arguments: argparse.Namespace) -> None:
 
 def lock(_: argparse.Namespace) -> None:
     """See whether the committed dvc.lock fits the parameters and the code; run nothing."""
-    stale = stale_stages(_committed_lock())
+    stale = _find_stale()
     if stale:
         print(describe_stale(stale), flush=True)
         raise ConfigError("the committed dvc.lock does not fit: run `make repro` and commit dvc.lock")
     print("The committed dvc.lock fits the parameters and the code.")
+
+
+def _find_stale() -> dict[str, list[str]]:
+    """What in the committed dvc.lock does not fit.
+
+    Raises:
+        ConfigError: it, or what it is compared with, cannot be read.
+    """
+    try:
+        return stale_stages(_committed_lock())
+    except DvcException as error:
+        raise ConfigError(
+            f"the committed dvc.lock cannot be compared: {one_line(error, most=400)}; mend the file (after a "
+            "merge with conflicts, run `make repro`), and commit it"
+        ) from None
+
+
+def _find_stale_or_why_not() -> dict[str, list[str]]:
+    try:
+        return _find_stale()
+    except ConfigError as error:
+        return {"all stages": [str(error)]}
 
 
 def _committed_lock() -> dict[str, Entry]:

@@ -3,6 +3,7 @@
 Run with: pytest tests/ci
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import ci_pipeline
 from ci.actions_player import Actions, Job
 from ci_lock import find_runs, merge_locks, read_lock, stale_stages
 from conftest import ROOT
+from thaw.errors import ConfigError
 
 STAGES = {
     "check": """
@@ -266,6 +269,28 @@ def test_what_does_not_fit_a_lock_is_named(
     assert old in text
     Path(edited).write_text(text.replace(old, new), encoding="utf-8")
     assert stale_stages(read_lock(Path("dvc.lock").read_text(encoding="utf-8"))) == stale
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text"), [("dvc.lock", "<<<<<<< HEAD\nstages: {}\n=======\n"), ("params.yaml", "out: [1\n")]
+)
+def test_a_damaged_file_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    Path("dvc.yaml").write_text("stages: {draw: {cmd: 'true', outs: ['${out}']}}\n", encoding="utf-8")
+    Path("params.yaml").write_text("out: picture\n", encoding="utf-8")
+    Path("requirements.txt").touch()
+    Path(damaged).write_text(text, encoding="utf-8")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "damaged"]):
+        git(tmp_path, *command)
+    sentence = rf"^the committed dvc\.lock cannot be compared: .*{damaged}.*; mend the file"
+    with pytest.raises(ConfigError, match=sentence):
+        ci_pipeline.lock(argparse.Namespace())
+    ci_pipeline.report(argparse.Namespace())
+    said = Path("reports/ci.md").read_text(encoding="utf-8")
+    assert "- all stages: the committed dvc.lock cannot be compared: " in said
 
 
 def test_an_entry_counts_only_where_the_cache_has_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

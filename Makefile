@@ -59,5 +59,13 @@ ui: $(VENV)/ready ## compare the runs in MLflow, at http://127.0.0.1:5000
 		*) MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui ;; \
 	esac
 
-clean: ## delete what the stages wrote; DVC's cache, MLflow's runs and .venv stay
-	@git clean -fdXq data reports
+# What the stages write; tests/test_architecture.py compares it with dvc.yaml.
+OUTPUTS := $(addprefix data/,raw images images.sha256 images.odd.csv clean splits.csv features.safetensors \
+	backbone.safetensors code cost diagnosis history models predictions) \
+	$(addprefix reports/,comparison.md comparison.html comparison.json summary.json figures metrics)
+# What a kill leaves of one that was being written lies beside it.
+UNFINISHED := $(foreach output,$(OUTPUTS),$(addprefix $(dir $(output)).$(notdir $(output)),.partial .old))
+
+clean: ## delete what the stages wrote; your own files, DVC's cache, MLflow's runs and .venv stay
+	@git clean -fdXq -- $(OUTPUTS) $(UNFINISHED)
+	@git ls-files --others --directory data reports | sed 's/^/kept, since no stage writes it: /'

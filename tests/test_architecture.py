@@ -5,6 +5,7 @@ Run with `pytest tests/test_architecture.py`.
 
 import ast
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import yaml
 from conftest import ROOT
 from thaw import paths
 from thaw.utils import code_closure
+from thaw.utils.atomic import partial_path
 from thaw.utils.code_closure import PACKAGE, closure_of, closure_sha256, imported_modules, list_code
 
 LAYERS = (
@@ -156,6 +158,33 @@ def test_the_outputs_of_dvc_yaml_are_those_of_paths() -> None:
         for path in (corrupted.predictions(cell), corrupted.metrics(cell))
     }
     assert declared == named | {path.as_posix() for path in paths.OUTPUTS}
+
+
+def test_make_clean_deletes_what_stages_write_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = paths.Cell("VARIANT", 0)
+    of_a_cell = (cell.model, cell.history, cell.cost, cell.predictions, cell.metrics)
+    written = {*paths.OUTPUTS, *of_a_cell, paths.IMAGES_FOLDER}
+    written |= {partial_path(path) for path in (paths.SPLITS, paths.IMAGES_FOLDER, paths.COMPARISON_HTML)}
+    mine = {Path("data/my_archive.zip"), Path("data/mine/1.jpg"), Path("data/weights.pth"), Path("reports/notes.md")}
+    for name in ("Makefile", "data/.gitignore", "data/none", "reports/.gitignore"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], check=True)
+    for path in written | mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    cleaned = subprocess.run(["make", "-s", "clean"], capture_output=True, text=True, check=True)
+    left = {path for folder in ("data", "reports") for path in Path(folder).rglob("*") if path.is_file()}
+    assert left == mine | {Path("data/.gitignore"), Path("data/none"), Path("reports/.gitignore")}
+    assert cleaned.stdout.splitlines() == [
+        f"kept, since no stage writes it: {name}"
+        for name in ("data/mine/", "data/my_archive.zip", "data/weights.pth", "reports/notes.md")
+    ]
+    outputs = re.findall(r"(?:data|reports)/\S+", subprocess.check_output(["make", "-s", "-n", "clean"], text=True))
+    listed = {Path(name) for name in outputs if not Path(name).name.startswith(".")}
+    assert all(any(path.is_relative_to(name) for path in written) for name in listed)
 
 
 @pytest.mark.parametrize("stage", sorted(stages()))

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
 from network.test_export import save_tiny
@@ -48,6 +50,7 @@ from thaw.evaluation.scores import undo_temperature
 from thaw.ingest.unpack import Unpacked
 from thaw.network.classifier import load_model
 from thaw.network.model_card import read_model_card, write_model_card
+from thaw.network.model_folder import TENSORS
 from thaw.network.onnx_export import onnx_model
 from thaw.params import FLOAT32, AnyPhase, CleanParams, Corruption, Params, Phase, SolvedPhase, StorageParams
 from thaw.paths import Cell, CorruptedTest, ExternalSet
@@ -230,6 +233,32 @@ def test_the_temperature_reaches_all_probabilities_and_no_val_loss() -> None:
         assert scaled.test.accuracy == metrics.test.accuracy
         history = read_history(cell.history)
         assert scaled.val.log_loss == pytest.approx(history.epochs[history.best].val_loss, abs=1e-5)
+
+
+def damage_variance(state: dict[str, torch.Tensor]) -> str:
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name][0] = -1
+    return f"holds no whole model (model.safetensors holds a variance below 0, in {name})"
+
+
+def damage_head(state: dict[str, torch.Tensor]) -> str:
+    state["head.weight"].fill_(3e38)
+    return "gives probabilities that are not finite: its weights are damaged"
+
+
+@pytest.mark.usefixtures("runtime")
+@pytest.mark.parametrize("damage", [damage_variance, damage_head])
+def test_what_is_no_number_is_no_prediction(
+    damage: Callable[[dict[str, torch.Tensor]], str], tmp_path: Path, default_params: Params
+) -> None:
+    state = load_file(FROZEN.model / TENSORS)
+    said = re.escape(f"{FROZEN.model} {damage(state)}")
+    save_file(state, FROZEN.model / TENSORS)
+    with pytest.raises(DataError, match=f"^{said}"):
+        predict(FROZEN.model, [SOURCES / "Cat/00.png"])
+    archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
+    with pytest.raises(DataError, match=f"^{said}"):
+        external([FROZEN.model], archive, default_params)
 
 
 @pytest.mark.usefixtures("project")

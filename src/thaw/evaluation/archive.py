@@ -12,6 +12,7 @@ from thaw.data.external import match_classes
 from thaw.data.image_zip import ImageZip
 from thaw.errors import DataError
 from thaw.evaluation.external import predict_rows, read_kept
+from thaw.evaluation.predictions_csv import require_finite
 from thaw.evaluation.significance import compare_recipes
 from thaw.ingest.archive_reader import check_archive
 from thaw.ingest.unpack import unpack_archive
@@ -52,8 +53,8 @@ def evaluate_on_archive(
     are counted as any other, since a model does not say what it was trained on.
 
     Raises:
-        DataError: a model or the archive is missing or broken, the archive has a class that a model does not know, or
-            the models were trained on images that were stored in different ways.
+        DataError: a model or the archive is missing or broken, a model's probabilities are not finite, the archive has
+            a class that a model does not know, or the models were trained on images that were stored in different ways.
     """
     check_archive(archive, named_by="--data")
     storage = _agree_on_storage(models)
@@ -78,6 +79,7 @@ def evaluate_on_archive(
                 probabilities = predict_rows(
                     saved, images, rows, batch_size=batch_size, compute=compute, label=str(model)
                 )
+                require_finite(probabilities, model=model)
                 correct = probabilities.argmax(axis=1) == labels  # (N,)
                 compared = compare_recipes({"": correct[None]}, groups=groups, margin=0.0)
                 yield ArchiveScore(

@@ -30,6 +30,15 @@ class Predictions:
     """Shape `(N,)`: the index of the most probable class."""
 
 
+def require_finite(probabilities: Probabilities, *, model: Path) -> None:
+    """Raise DataError if a model computed no numbers, as finite weights may that are too large or make no sense."""
+    if not np.isfinite(probabilities).all():
+        raise DataError(
+            f"{model} gives probabilities that are not finite: its weights are damaged; name a folder that the train "
+            "stage wrote"
+        )
+
+
 def write_predictions(
     path: Path, *, paths: Sequence[str], labels: NDArray[np.int64], probabilities: Probabilities, classes: Sequence[str]
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from thaw.compute.cores import count_own_cores, map_ahead
 from thaw.compute.gpus import list_gpus
 from thaw.data.decode import Pixels
 from thaw.data.transforms import Crop
-from thaw.evaluation.predictions_csv import Probabilities
+from thaw.evaluation.predictions_csv import Probabilities, require_finite
 from thaw.network.model_card import ModelCard, read_model_card
 from thaw.network.onnx_graph import find_onnx
 from thaw.params import ComputeParams
@@ -47,11 +47,23 @@ def load_scorer(folder: Path, *, images: int, batch_size: int = BATCH_SIZE) -> S
     """A saved model, ready for so many images, of which `batch_size` are computed at once.
 
     Where `thaw sync` has left the graph of its network, onnxruntime computes, and torch is not even loaded; unless
-    there are many images, and a GPU for them. Both ways give the same probabilities, to some 1e-6.
+    there are many images, and a GPU for them. Both ways give the same probabilities, to some 1e-6, and
+    raise DataError where one is not finite.
 
     Raises:
         DataError: there is no such model, or its tensors do not fit its description.
     """
+    scorer = _load_scorer(folder, images=images, batch_size=batch_size)
+
+    def score_batches(batches: Iterable[Pixels]) -> Iterator[Probabilities]:
+        for probabilities in scorer.score_batches(batches):
+            require_finite(probabilities, model=folder)
+            yield probabilities
+
+    return replace(scorer, score_batches=score_batches)
+
+
+def _load_scorer(folder: Path, *, images: int, batch_size: int) -> Scorer:
     size, cores = min(batch_size, images), count_own_cores()
     # All cores share the one batch that there is, or else each computes batches of its own.
     threads = cores if images <= batch_size else 1

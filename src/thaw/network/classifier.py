@@ -20,6 +20,7 @@ from thaw.network.model_folder import (
     refuse_model_folder,
     require_finite,
     require_tensors,
+    require_variances,
 )
 from thaw.network.weights_file import first_not_finite
 from thaw.params import TrainsPart
@@ -122,6 +123,7 @@ def load_model(folder: Path, *, backbone: Backbone | None = None) -> SavedModel:
         require_tensors(shapes, needed, network=card.backbone.name)
         state = load_file(folder / TENSORS)
         require_finite(first_not_finite(state))
+        require_variances(state)
         if classifier.head.weight.is_meta:
             classifier = classifier.to_empty(device="cpu") if _is_all_in(classifier, state) else _build(card)
         classifier.load_state_dict(state)

@@ -86,8 +86,11 @@ class ModelCard(Record):
     threads: int | None = None
     """`compute.threads`; None: a model of an earlier release, which used all cores."""
 
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """What the logits are divided by before the softmax; a model of an earlier release has none, which is 1."""
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+    """What the logits are divided by before the softmax; a model of an earlier release has none, which is 1.
+
+    `training.temperature` stays well within the bounds, and what lies far outside is 0 or infinite in float32.
+    """
 
 
 def write_model_card(folder: Path, card: ModelCard) -> None:

@@ -5,7 +5,9 @@ be what they describe.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -66,6 +68,13 @@ def require_finite(first_not_finite: str | None) -> None:
     """Raise DataError if one of a model's tensors, which has this name, holds NaN or infinite numbers."""
     if first_not_finite is not None:
         raise DataError(f"{TENSORS} holds NaN or infinite numbers, in {first_not_finite}")
+
+
+def require_variances(tensors: Mapping[str, Any]) -> None:
+    """Raise DataError if a BatchNorm of a model has a variance below 0, whose root a ReLU may turn from NaN to 0."""
+    for name, tensor in tensors.items():
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise DataError(f"{TENSORS} holds a variance below 0, in {name}")
 
 
 def refuse_model_folder(folder: Path, error: Exception) -> DataError:

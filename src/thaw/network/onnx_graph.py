@@ -24,6 +24,7 @@ from thaw.network.model_folder import (
     refuse_model_folder,
     require_finite,
     require_tensors,
+    require_variances,
 )
 from thaw.paths import ONNX_GRAPHS
 from thaw.utils.code_closure import closure_sha256
@@ -113,16 +114,19 @@ def fill_graph(kept: bytes, folder: Path) -> onnx.ModelProto:
         require_tensors(shapes, architecture.tensors, network=card.backbone.name)
         tensors = load_file(folder / TENSORS)
         require_finite(next((name for name, tensor in tensors.items() if not np.isfinite(tensor).all()), None))
+        require_variances(tensors)
     except (OSError, SafetensorError, DataError) as error:
         raise refuse_model_folder(folder, error) from None
     onnx.helper.set_model_props(graph, describe(card, view=architecture.view))
-    filled = _fold(tensors, architecture.folded) | {TEMPERATURE: np.float32(card.temperature)}
-    for initializer in graph.graph.initializer:
-        if initializer.name in filled:
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(initializer.data_type)
-            value = np.asarray(filled[initializer.name], dtype)
-            assert value.shape == tuple(initializer.dims), initializer.name
-            initializer.CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
+    # What float32 does not hold once it is folded shows in the probabilities, as it does in torch.
+    with np.errstate(invalid="ignore", over="ignore"):
+        filled = _fold(tensors, architecture.folded) | {TEMPERATURE: np.float32(card.temperature)}
+        for initializer in graph.graph.initializer:
+            if initializer.name in filled:
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(initializer.data_type)
+                value = np.asarray(filled[initializer.name], dtype)
+                assert value.shape == tuple(initializer.dims), initializer.name
+                initializer.CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
     return graph
 
 

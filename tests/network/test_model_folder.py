@@ -57,6 +57,7 @@ def write_header(header: object, *, data: bytes = b"") -> Callable[[Path], objec
 
 
 HUGE = {"head.weight": {"dtype": "F32", "shape": [2, 10**12], "data_offsets": [0, 8 * 10**12]}}
+FLOAT8 = {"head.weight": {"dtype": "F8_E4M3", "shape": [2, 1], "data_offsets": [0, 2]}}
 
 BEFORE_TORCH: dict[str, tuple[Callable[[Path], None], str]] = {
     "classes are no list": (edit_card(classes="Cat"), "classes: "),
@@ -81,6 +82,7 @@ BEFORE_TORCH: dict[str, tuple[Callable[[Path], None], str]] = {
     "a huge header": (replace(TENSORS, lambda path: path.write_bytes(b"\xff" * 8)), "header of 18,446,744"),
     "a header of no tensors": (replace(TENSORS, write_header({"head.weight": 1})), "model.safetensors is damaged"),
     "terabytes": (replace(TENSORS, write_header(HUGE)), "model.safetensors is damaged"),
+    "float8": (replace(TENSORS, write_header(FLOAT8, data=b"00")), "has head.weight as F8_E4M3, which is not read"),
     "no head": (replace(TENSORS, write_header({})), "model.safetensors has no head"),
 }
 

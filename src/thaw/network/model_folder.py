@@ -19,6 +19,8 @@ from thaw.network.shapes import Shapes, explain_misfit
 TENSORS = "model.safetensors"
 """The file of the tensors, in the folder of the model."""
 
+_DTYPES = frozenset({"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+"""Of tensors that torch and numpy both read, as safetensors names them; numpy has no bfloat16 and no float8."""
 _MAX_CARD_BYTES = 4 * 2**20
 """The card of a thousand classes has some 30,000 bytes."""
 _MAX_HEADER_BYTES = 8 * 2**20
@@ -97,9 +99,15 @@ def _read_shapes(path: Path) -> Shapes:
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            dtypes = {name: tensor.get_dtype() for name, tensor in found.items()}
+            shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path.name} is damaged: {one_line(error)}") from None
+    for name, dtype in dtypes.items():
+        if dtype not in _DTYPES:
+            raise DataError(f"{path.name} has {name} as {dtype}, which is not read; save it as F32")
+    return shapes
 
 
 def _require_size(path: Path, *, most: int | None) -> None:

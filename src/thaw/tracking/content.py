@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from thaw.data.splits_csv import read_splits
 from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
-from thaw.evaluation.significance import wilson_interval
+from thaw.evaluation.significance import compare_recipes
 from thaw.network import model_card
 from thaw.network.model_card import ModelCard, read_model_card
 from thaw.network.model_folder import TENSORS
@@ -306,8 +308,12 @@ def _spread(started_ms: int, ended_ms: int, number: int) -> list[int]:
 def _test_metrics(cell: Cell) -> dict[str, float]:
     metrics = read_metrics(cell.metrics)
     scores = metrics.model_dump(include={"test", "uncalibrated", "backbone_tensors_moved"})
-    images = len(read_rows(cell.predictions, ("label", "predicted"), stage="evaluate"))
-    low, high = wilson_interval(metrics.test.accuracy * images, images)
+    rows, splits = read_rows(cell.predictions, ("path", "label", "predicted"), stage="evaluate"), read_splits(SPLITS)
+    group_of = dict(zip(splits.paths, splits.groups, strict=True))
+    groups = np.unique([group_of.get(row["path"], row["path"]) for row in rows], return_inverse=True)[1]  # (N,)
+    correct = np.array([[row["label"] == row["predicted"] for row in rows]])  # (1, N)
+    # As in the report: copies of an image count as one.
+    low, high = compare_recipes({"": correct}, groups=groups, margin=0.0).variants[""].interval
     return {
         **{key.replace(".", "_"): value for key, value in flatten(scores)},
         "test_accuracy_ci95_low": low,

@@ -184,14 +184,16 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from thaw.evaluation.archive import evaluate_on_archive
     from thaw.params_file import load_params
 
-    params = load_params()
+    # What is wrong with them is said before torch is loaded.
+    params, classes = load_params(), _parse_classes(arguments.classes)
+    from thaw.evaluation.archive import evaluate_on_archive
+
     scores = evaluate_on_archive(
         arguments.models,
         arguments.data,
-        classes=_parse_classes(arguments.classes),
+        classes=classes,
         unzip=params.unzip,
         clean=params.clean,
         compute=params.compute,
@@ -307,7 +309,7 @@ def _export_architectures(models: list[Path]) -> None:
 
 
 def _backbones(arguments: argparse.Namespace) -> None:
-    from thaw.network.registry import look_up, match_names
+    from thaw.network.backbone_names import match_names
 
     if arguments.limit < 1:
         raise ConfigError(f"--limit: expected a number of at least 1, got {arguments.limit}")
@@ -317,6 +319,9 @@ def _backbones(arguments: argparse.Namespace) -> None:
     if arguments.names:
         print(*names, sep="\n")
         return
+    # For names alone, neither library is loaded.
+    from thaw.network.registry import look_up
+
     shown = names[: arguments.limit]
     name_width = max(len(name) for name in shown)
     print(f"{'name':{name_width}}  library      parameters  input  weights", flush=True)

@@ -11,6 +11,7 @@ import pytest
 
 from thaw.errors import ConfigError
 from thaw.network.backbone_list import check_backbone, read_backbone_list, write_backbone_list
+from thaw.network.backbone_names import match_names
 from thaw.network.backbones import backbone_names, count_blocks
 from thaw.params import Params, PhaseChoices
 
@@ -35,6 +36,23 @@ def test_the_block_counts_are_those_of_the_networks(name: str) -> None:
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     write_backbone_list([("a", 3, ["x", "y"]), ("b", None, [])], path=tmp_path / "list.csv")
     assert read_backbone_list(path=tmp_path / "list.csv") == {"a": 3, "a.x": 3, "a.y": 3, "b": None}
+
+
+def test_a_pattern_matches_by_wildcards_or_anywhere() -> None:
+    assert match_names("resnet1[08]") == ["resnet18"]
+    assert {"resnet18", "seresnet18", "tf_efficientnet_lite0"} & set(match_names("resnet18")) == {
+        "resnet18",
+        "seresnet18",
+    }
+    assert match_names("no such network") == []
+
+
+def test_names_are_sorted_once_and_without_tags_unless_asked_for() -> None:
+    names = match_names("*")
+    assert names == sorted(set(names))
+    assert {"googlenet", "resnet18", "vit_tiny_patch16_224"} <= set(names)
+    assert not [name for name in names if "." in name]
+    assert "resnet50d.ra2_in1k" in match_names("resnet50d.*")
 
 
 def changed(params: Params, train: str = "all", **backbone: object) -> Params:

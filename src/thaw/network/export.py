@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,7 +24,7 @@ from thaw.errors import ConfigError, DataError
 from thaw.network.backbones import plain_network
 from thaw.network.classifier import SavedModel, load_model
 from thaw.network.deployable import Deployable, describe_view
-from thaw.network.onnx_export import MOST_DIFFERENCE, largest_difference, onnx_model, run_onnx, with_preprocessing
+from thaw.network.onnx_export import MOST_DIFFERENCE, SCORES, largest_difference, onnx_model, with_preprocessing
 from thaw.network.onnx_graph import describe
 from thaw.paths import IMAGES
 from thaw.sample.archive import LABELS, draw_image
@@ -67,13 +67,13 @@ def export_model(folder: Path, *, kind: Format, output: Path) -> Exported:
         if kind == "onnx":
             model = with_preprocessing(onnx_model(folder), saved.classifier.preprocessing)
             temporary.write_bytes(model.SerializeToString())
-            scores = [_run_onnx(temporary, image) for image in pixels]
+            scores = _run_onnx(temporary, pixels)
         elif kind == "pt2":
             _write_pt2(temporary, saved, folder)
-            scores = [_run_pt2(temporary, image) for image in pixels]
+            scores = _run_pt2(temporary, pixels)
         else:
             _write_weights(temporary, saved, folder)
-            scores = [_run_weights(temporary, saved, image) for image in pixels]
+            scores = _run_weights(temporary, saved, pixels)
         difference = _compare(scores, [_expect(saved, _lossless(image)) for image in pixels])
         if not difference <= MOST_DIFFERENCE:
             raise DataError(
@@ -129,8 +129,9 @@ def _facts(saved: SavedModel) -> dict[str, str]:
     return describe(saved.card, view=describe_view(saved.classifier.preprocessing))
 
 
-def _run_onnx(file: Path, image: Pixels) -> list[NDArray[np.float32]]:
-    return run_onnx(onnx.load_model_from_string(file.read_bytes()), image[None])
+def _run_onnx(file: Path, images: Sequence[Pixels]) -> list[list[NDArray[np.float32]]]:
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    return [session.run(list(SCORES), {"images": image[None]}) for image in images]
 
 
 def _write_pt2(file: Path, saved: SavedModel, folder: Path) -> None:
@@ -154,11 +155,11 @@ def _write_pt2(file: Path, saved: SavedModel, folder: Path) -> None:
         named.unlink(missing_ok=True)
 
 
-def _run_pt2(file: Path, image: Pixels) -> list[NDArray[np.float32]]:
+def _run_pt2(file: Path, images: Sequence[Pixels]) -> list[list[NDArray[np.float32]]]:
     with file.open("rb") as opened:
-        program = torch.export.load(opened)
+        network = torch.export.load(opened).module()
     with torch.inference_mode():
-        return [scores.numpy() for scores in program.module()(torch.from_numpy(image[None].copy()))]
+        return [[scores.numpy() for scores in network(torch.from_numpy(image[None].copy()))] for image in images]
 
 
 def _write_weights(file: Path, saved: SavedModel, folder: Path) -> None:
@@ -175,12 +176,15 @@ def _write_weights(file: Path, saved: SavedModel, folder: Path) -> None:
     save_file(state, file, metadata=_facts(saved) | normalisation | card)
 
 
-def _run_weights(file: Path, saved: SavedModel, image: Pixels) -> list[NDArray[np.float32]]:
+def _run_weights(file: Path, saved: SavedModel, images: Sequence[Pixels]) -> list[list[NDArray[np.float32]]]:
     """By the library's own network, prepared as the metadata say."""
     network, _ = plain_network(saved.card.backbone, classes=len(saved.card.classes))
     network.load_state_dict(load_file(file))
     preprocessing = saved.classifier.preprocessing
-    views = normalise(centre_view(_lossless(image), preprocessing)[None].copy(), preprocessing, torch.device("cpu"))
-    with torch.inference_mode():
-        logits = network(views)
-        return [(logits / saved.card.temperature).softmax(dim=1).numpy(), logits.numpy()]
+    scores = []
+    for image in images:
+        views = normalise(centre_view(_lossless(image), preprocessing)[None].copy(), preprocessing, torch.device("cpu"))
+        with torch.inference_mode():
+            logits = network(views)
+            scores.append([(logits / saved.card.temperature).softmax(dim=1).numpy(), logits.numpy()])
+    return scores

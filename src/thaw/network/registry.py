@@ -1,6 +1,5 @@
 """Which backbones there are: for each name its library, size, native input, and where its ImageNet weights are."""
 
-import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,17 +33,6 @@ class RegistryEntry:
     """The side of the images that it was made for; most networks can see others too."""
 
     weights: WeightsLocation
-
-
-def match_names(pattern: str) -> list[str]:
-    """The names that match, sorted: `resnet*` by wildcards, `resnet` anywhere in the name.
-
-    timm's names with a tag, such as `resnet50d.ra2_in1k`, are left out unless the pattern has a dot too.
-    """
-    pattern = pattern.lower()
-    wildcards = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
-    names = [name for name in backbone_names() if "." in pattern or "." not in name]
-    return fnmatch.filter(names, wildcards)
 
 
 def update_backbone_list() -> None:

@@ -1,8 +1,11 @@
 """What tests share: real images, where they are to be had, and a project small enough to train in a second."""
 
 import io
+import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +16,9 @@ from hypothesis import settings
 from PIL import Image
 from pydantic import BaseModel
 
-from thaw import paths
+from thaw import cli, paths
 from thaw.data.splits_csv import write_splits
+from thaw.errors import exit_code
 from thaw.params import (
     AdamWParams,
     BackboneParams,
@@ -81,14 +85,12 @@ def default_params() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-@pytest.fixture
-def tiny_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with 24 cleaned and split images: bluish ones called Cat, reddish ones called Dog."""
-    monkeypatch.chdir(tmp_path)
+def make_tiny_project(folder: Path) -> Path:
+    """Write 24 cleaned and split images into a folder: bluish ones called Cat, reddish ones called Dog."""
     random = np.random.default_rng(0)
-    paths.IMAGES.parent.mkdir(parents=True)
+    (folder / paths.IMAGES).parent.mkdir(parents=True)
     rows = []
-    with zipfile.ZipFile(paths.IMAGES, "w") as archive:
+    with zipfile.ZipFile(folder / paths.IMAGES, "w") as archive:
         for index in range(24):
             label = ("Cat", "Dog")[index % 2]
             pixels = random.integers(0, 160, (40, 48, 3), np.uint8)
@@ -99,8 +101,15 @@ def tiny_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             archive.writestr(path, buffer.getvalue())
             split = ("train", "train", "val", "test")[index // 2 % 4]
             rows.append((path, label, split, path))
-    write_splits(paths.SPLITS, sorted(rows))
-    return tmp_path
+    write_splits(folder / paths.SPLITS, sorted(rows))
+    return folder
+
+
+@pytest.fixture
+def tiny_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the images of `make_tiny_project`."""
+    monkeypatch.chdir(tmp_path)
+    return make_tiny_project(tmp_path)
 
 
 def embed_tiny() -> None:
@@ -113,6 +122,28 @@ def embed_tiny() -> None:
         weights=paths.BACKBONE,
         cost=paths.EMBED_COST,
     )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command has come to."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_thaw(*arguments: str | Path, cwd: Path = ROOT) -> Done:
+    """The command `thaw` in this process, which has imported long ago what takes seconds to import."""
+    with (
+        chdir(cwd),
+        redirect_stdout(io.StringIO()) as stdout,
+        redirect_stderr(io.StringIO()) as stderr,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["thaw", *map(str, arguments)])
+        code = exit_code(cli.main)
+    return Done(code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Run with `pytest tests/test_architecture.py`.
 
 import ast
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from conftest import ROOT
 from thaw import paths
 from thaw.utils import code_closure
 from thaw.utils.atomic import partial_path
-from thaw.utils.code_closure import PACKAGE, closure_of, closure_sha256, imported_modules, list_code
+from thaw.utils.code_closure import LIBRARIES, PACKAGE, closure_of, closure_sha256, imported_modules, list_code
 
 LAYERS = (
     "errors", "params", "paths", "utils", "params_file", "compute", "sample", "ingest", "data",
@@ -187,17 +188,43 @@ def test_make_clean_deletes_what_stages_write_and_nothing_else(tmp_path: Path, m
     assert all(any(path.is_relative_to(name) for path in written) for name in listed)
 
 
-@pytest.mark.parametrize("stage", sorted(stages()))
-def test_the_list_of_code_holds_all_modules_that_python_loads(stage: str) -> None:
+LOAD_IN_FORKS = """
+import importlib, json, os, sys
+
+libraries, modules = json.loads(sys.argv[1])
+for library in libraries:
+    importlib.import_module(library)
+for stage, named in modules.items():
+    if os.fork() == 0:
+        for name in named:
+            importlib.import_module(name)
+        files = [module.__file__ for name, module in sys.modules.items() if name.startswith("thaw.")]
+        print(json.dumps({stage: files}), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0, stage
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[Path]]:
+    """The modules that Python loads for each stage: in a fork for each, of a process that has what takes long."""
     # Some scripts import within main(), which does not run here: load what they name.
-    named = [f"thaw.{module}" for module in imported_modules(Path(f"stages/{stage}.py"))]
-    program = (
-        f"import sys, importlib; [importlib.import_module(name) for name in {named}]; "
-        "print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('thaw.')), sep='\\n')"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = {Path(line) for line in done.stdout.splitlines() if not line.endswith("__init__.py")}
-    assert loaded <= set(closure_of(Path(f"stages/{stage}.py")))
+    named = {
+        stage: [f"thaw.{module}" for module in imported_modules(ROOT / f"stages/{stage}.py")] for stage in stages()
+    }
+    command = [sys.executable, "-c", LOAD_IN_FORKS, json.dumps([sorted(LIBRARIES), named])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        found |= json.loads(line)
+    return {stage: {Path(file) for file in files if not file.endswith("__init__.py")} for stage, files in found.items()}
+
+
+@pytest.mark.parametrize("stage", sorted(stages()))
+def test_the_list_of_code_holds_all_modules_that_python_loads(loaded: dict[str, set[Path]], stage: str) -> None:
+    assert loaded[stage]
+    assert loaded[stage] <= set(closure_of(Path(f"stages/{stage}.py")))
 
 
 @pytest.fixture

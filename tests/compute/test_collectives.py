@@ -6,7 +6,6 @@ Run with `pytest tests/compute/test_collectives.py`.
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,126 +13,61 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from compute.two_processes import CASES, SEARCH_PATH, run_forked, run_stages
+from conftest import make_tiny_project
 from thaw import paths
 from thaw.compute.collectives import process_group, require_same_inputs
 from thaw.errors import ConfigError, DataError
 from thaw.paths import Cell
 
-CELLS = (Cell("frozen", 0), Cell("solved", 0), Cell("tuned", 0), Cell("cached", 0))
-
+CELLS = [Cell(variant, 0) for variant in CASES]
+# As the scripts of stages do, it starts itself again before torch is imported.
 PROGRAM = """
-import os
-import signal
 import sys
-import torch
-from conftest import TINY_BACKBONE, TINY_EMBED, TINY_STORAGE, TINY_TRAINING
-from thaw import paths
-from thaw.compute.collectives import process_group
 from thaw.errors import exit_code
-from thaw.evaluation.evaluate import evaluate_cell
-from thaw.params import Phase, SolvedPhase
-from thaw.paths import Cell
-from thaw.training import checkpoint, embed, infer_views
-from thaw.training.train import train_cell
 from thaw.utils.ranks import relaunch
-
-HEAD, ALL = Phase(train="head", epochs=5, lr=0.01), Phase(train="all", epochs=3, lr=0.001)
-# 12 images to train on: the last of the batches of 5 has two, and the last of 11 has one for two processes.
-CASES = {
-    "frozen": ((HEAD,), 5), "solved": ((SolvedPhase(),), 5), "tuned": ((HEAD, ALL), 11),
-    "cached": ((HEAD, Phase(train="last:1", epochs=2, lr=0.001, views=2)), 5),
-}
-
-# "1 embed 2 SIGTERM" stops the process of rank 1 at its second batch, "0 train 9 SIGKILL" rank 0 at its ninth step.
-rank, place, moment, name = os.environ.get("STOP", "0 nowhere 0 none").split()
-
-def stopping(function):
-    times = 0
-
-    def counted(*arguments):
-        nonlocal times
-        times += 1
-        made = function(*arguments)
-        if times == int(moment) and os.environ["RANK"] == rank:
-            os.kill(os.getpid(), signal.Signals[name])
-        return made
-
-    return counted
-
-if place == "embed":
-    infer_views.normalise = stopping(infer_views.normalise)
-if place == "train":
-    torch.optim.lr_scheduler.LRScheduler.step = stopping(torch.optim.lr_scheduler.LRScheduler.step)
-    # Each step is worth a checkpoint.
-    checkpoint.SAVE_INTERVAL_S = checkpoint.WORK_PER_COST = 0
 
 def main():
     relaunch()
-    with process_group():
-        run_stages()
-
-def run_stages():
-    embed.embed_images(
-        backbone=TINY_BACKBONE, embed=TINY_EMBED.model_copy(update={"batch_size": 5}), images=paths.IMAGES,
-        features=paths.FEATURES, weights=paths.BACKBONE, cost=paths.EMBED_COST, checkpoints=paths.EMBED_CHECKPOINTS,
-    )
-    for variant in sys.argv[1:]:
-        phases, batch_size = CASES[variant]
-        training = TINY_TRAINING.model_copy(update={"batch_size": batch_size})
-        train_cell(
-            Cell(variant, 0), candidates=[phases], backbone=TINY_BACKBONE, storage=TINY_STORAGE, val="fixed",
-            training=training,
-        )
-        evaluate_cell(Cell(variant, 0), batch_size=2)
+    from compute.two_processes import run_stages
+    run_stages(*sys.argv[1:])
 
 sys.exit(exit_code(main))
 """
 
 
-TWO_PROCESSES = "torchrun --standalone --nproc-per-node=2"
-
-
-def run_program(
-    project: Path, *variants: str, launcher: str | None, stop: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run PROGRAM in `project`; one thread a process, since torchrun would choose that too."""
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which two processes under torchrun have done all; `said.txt` is what they said."""
+    project = make_tiny_project(tmp_path_factory.mktemp("together"))
     (project / "program.py").write_text(PROGRAM, encoding="utf-8")
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}",
+        "PYTHONPATH": SEARCH_PATH,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",  # as torchrun would choose
+        "THAW_LAUNCHER": "torchrun --standalone --nproc-per-node=2",
     }
-    if launcher is not None:
-        environment["THAW_LAUNCHER"] = launcher
-    if stop is not None:
-        environment["STOP"] = stop
-    command = [sys.executable, "program.py", *variants]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "program.py", *CASES]
+    done = subprocess.run(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (project / "said.txt").write_text(done.stderr, encoding="utf-8")
+    return project
 
 
-def history(cell: Cell) -> list[dict[str, str]]:
-    with cell.history.open(encoding="utf-8", newline="") as file:
+def history(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_two_processes_do_what_one_does(tiny_project: Path) -> None:
-    done = run_program(tiny_project, *(cell.variant for cell in CELLS), launcher=None)
-    assert done.returncode == 0, done.stderr
-    alone_features = paths.FEATURES.read_bytes()
-    alone = {cell: (history(cell), json.loads(cell.metrics.read_text())) for cell in CELLS}
-    shutil.rmtree("data/models")
-    done = run_program(tiny_project, *(cell.variant for cell in CELLS), launcher=TWO_PROCESSES)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(paths.EMBED_COST.read_text())["processes"] == 2
-
+@pytest.mark.usefixtures("tiny_project")
+def test_two_processes_do_what_one_does(together: Path) -> None:
+    run_stages(*CASES)
+    assert json.loads((together / paths.EMBED_COST).read_text())["processes"] == 2
     # Whole batches go round, so each is computed as by one process alone.
-    assert paths.FEATURES.read_bytes() == alone_features
-    for cell, (rows, metrics) in alone.items():
-        together = history(cell)
-        assert len(together) == len(rows)
-        for ours, theirs in zip(together, rows, strict=True):
+    assert (together / paths.FEATURES).read_bytes() == paths.FEATURES.read_bytes()
+    for cell in CELLS:
+        for ours, theirs in zip(history(together / cell.history), history(cell.history), strict=True):
             assert [ours[key] for key in ("phase", "epoch", "lr", "best")] == [
                 theirs[key] for key in ("phase", "epoch", "lr", "best")
             ]
@@ -143,21 +77,17 @@ def test_two_processes_do_what_one_does(tiny_project: Path) -> None:
                     ours["epoch"],
                     key,
                 )
-        ours_metrics = json.loads(cell.metrics.read_text())
+        ours_metrics, metrics = (json.loads((root / cell.metrics).read_text()) for root in (together, Path()))
         assert ours_metrics["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], rel=1e-4)
     # The first process alone talks.
-    assert done.stderr.count("frozen-0, phase 1 of 1") == 1
-    assert not list(Path(".thaw/checkpoints").glob("*.pt"))
+    assert (together / "said.txt").read_text(encoding="utf-8").count("frozen-0, phase 1 of 1") == 1
+    assert not list((together / ".thaw/checkpoints").glob("*.pt"))
 
 
-def test_of_two_processes_one_is_stopped_again_and_again_and_they_end_with_the_same_bytes(tiny_project: Path) -> None:
-    done = run_program(tiny_project, "tuned", launcher=TWO_PROCESSES)
-    assert done.returncode == 0, done.stderr
+def test_of_two_processes_one_is_stopped_again_and_again_and_they_end_with_the_same_bytes(
+    together: Path, tiny_project: Path
+) -> None:
     cell = Cell("tuned", 0)
-    outputs = [paths.FEATURES, *sorted(cell.model.iterdir()), cell.history, cell.metrics]
-    undisturbed = {path: path.read_bytes() for path in outputs}
-    shutil.rmtree(cell.model)
-    paths.FEATURES.unlink()
     # The schedule steps 1 + 10 times in the first phase and 1 + 6 times in the second.
     stops = {
         "1 embed 2 SIGTERM": "error: embed: stopped by SIGTERM after 10 of 10 images; run the same command to resume",
@@ -165,23 +95,25 @@ def test_of_two_processes_one_is_stopped_again_and_again_and_they_end_with_the_s
         "0 train 11 SIGTERM": "error: tuned-0: stopped by a signal to another process in phase 2, after batch",
     }
     for stop, sentence in stops.items():
-        done = run_program(tiny_project, "tuned", launcher=TWO_PROCESSES, stop=stop)
-        assert done.returncode != 0
-        assert sentence in done.stderr
-        assert "RuntimeError" not in done.stderr
+        code, said = run_forked(tiny_project, "tuned", stop=stop)
+        assert code != 0
+        assert sentence in said
+        assert "RuntimeError" not in said
         assert not cell.model.exists()
-    done = run_program(tiny_project, "tuned", launcher=TWO_PROCESSES)
-    assert done.returncode == 0, done.stderr
-    assert "tuned-0, phase 2 of 2 (all), resumed" in done.stderr
-    assert {path: path.read_bytes() for path in outputs} == undisturbed
+    code, said = run_forked(tiny_project, "tuned")
+    assert code == 0, said
+    assert "tuned-0, phase 2 of 2 (all), resumed" in said
+    model = [cell.model / file.name for file in (together / cell.model).iterdir()]
+    for path in (paths.FEATURES, *model, cell.history, cell.metrics):
+        assert path.read_bytes() == (together / path).read_bytes(), path
     assert not list(Path(".thaw").rglob("*.pt"))
 
 
-def test_an_error_under_torchrun_is_said_and_fails(tiny_project: Path) -> None:
+def test_an_error_of_both_processes_is_said_and_fails(tiny_project: Path) -> None:
     paths.SPLITS.unlink()
-    done = run_program(tiny_project, "frozen", launcher=TWO_PROCESSES)
-    assert done.returncode != 0
-    assert "error: data/splits.csv does not exist: run `dvc repro`, which runs the stage split" in done.stderr
+    code, said = run_forked(tiny_project, "frozen")
+    assert code != 0
+    assert "error: data/splits.csv does not exist: run `dvc repro`, which runs the stage split" in said
 
 
 def test_other_inputs_than_the_first_process_has_are_refused(

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from conftest import ROOT, TINY_BACKBONE, TINY_TRAINING, embed_tiny
+from conftest import TINY_BACKBONE, TINY_TRAINING, embed_tiny, run_thaw
 from network.test_export import save_tiny
 from thaw import paths
 from thaw.compute import gpus, inference
@@ -98,40 +98,49 @@ def short_side(path: Path) -> int:
         return min(image.size)
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose images were cleaned from files in `sources`, with a frozen model and a fine-tuned one."""
-    monkeypatch.chdir(tmp_path)
-    for number in range(32):
-        label, suffix = ("Cat", "Dog")[number % 2], ("png", "jpg")[number // 2 % 2]
-        save_image(SOURCES / label / f"{number:02}.{suffix}", label=label, number=number)
-    clean_images(
-        Unpacked(folder=SOURCES, name="sources"),
-        params=CLEAN,
-        manifest=paths.MANIFEST,
-        images=paths.IMAGES,
-        dropped=paths.DROPPED,
-        fingerprints=paths.FINGERPRINTS,
-    )
-    with ImageZip(paths.IMAGES) as images:
-        kept = images.paths
-    rows = [
-        (path, path.split("/")[0], ("train", "train", "val", "test")[number % 4], path)
-        for number, path in enumerate(kept)
-    ]
-    assert len(rows) == 32
-    write_splits(paths.SPLITS, rows)
-    embed_tiny()
-    for cell, phases in PHASES.items():
-        train_cell(
-            cell,
-            candidates=[phases],
-            backbone=TINY_BACKBONE,
-            storage=CLEAN.storage,
-            val="fixed",
-            training=TINY_TRAINING,
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for number in range(32):
+            label, suffix = ("Cat", "Dog")[number % 2], ("png", "jpg")[number // 2 % 2]
+            save_image(SOURCES / label / f"{number:02}.{suffix}", label=label, number=number)
+        clean_images(
+            Unpacked(folder=SOURCES, name="sources"),
+            params=CLEAN,
+            manifest=paths.MANIFEST,
+            images=paths.IMAGES,
+            dropped=paths.DROPPED,
+            fingerprints=paths.FINGERPRINTS,
         )
-    return tmp_path
+        with ImageZip(paths.IMAGES) as images:
+            kept = images.paths
+        rows = [
+            (path, path.split("/")[0], ("train", "train", "val", "test")[number % 4], path)
+            for number, path in enumerate(kept)
+        ]
+        assert len(rows) == 32
+        write_splits(paths.SPLITS, rows)
+        embed_tiny()
+        for cell, phases in PHASES.items():
+            train_cell(
+                cell,
+                candidates=[phases],
+                backbone=TINY_BACKBONE,
+                storage=CLEAN.storage,
+                val="fixed",
+                training=TINY_TRAINING,
+            )
+    return folder
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a copy of `trained`."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -336,18 +345,11 @@ def test_results_come_while_files_are_read(monkeypatch: pytest.MonkeyPatch) -> N
     assert 1 + sum(1 for _ in found) == len(read) == 100
 
 
-def thaw(*arguments: str | Path, stdin: bytes = b"", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """The command, in the project's root: it reads params.yaml there."""
-    command = [Path(sys.executable).with_name("thaw"), *arguments]
-    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, check=False)
-    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-
 def test_the_commands(project: Path, default_params: Params) -> None:
     model = project / FROZEN.model
     images = [project / SOURCES / "Cat/00.png", project / SOURCES / "Dog/03.jpg"]
-    done = thaw("predict", model, *images)
-    assert done.returncode == 0, done.stderr
+    done = run_thaw("predict", model, *images)
+    assert done.code == 0, done.stderr
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["image", "class", "probability"]
     for line, image, said in zip(lines, images, predict(model, images), strict=True):
@@ -355,16 +357,19 @@ def test_the_commands(project: Path, default_params: Params) -> None:
         assert line.split() == [str(image), best, f"{said[best]:.1%}"]
     archive = make_archive(project / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
     (score,) = external([model], archive, default_params)
-    done = thaw("evaluate", model, "--data", archive)
-    assert done.returncode == 0, done.stderr
+    done = run_thaw("evaluate", model, "--data", archive)
+    assert done.code == 0, done.stderr
     assert done.stdout.startswith(f"{model}: {score.correct} of 20 images correct, {score.correct / 20:.1%} (95 % ")
-    done = thaw("predict", images[0], cwd=project)
-    assert (done.returncode, done.stdout) == (1, "")
+    done = run_thaw("predict", images[0], cwd=project)
+    assert (done.code, done.stdout) == (1, "")
     assert done.stderr.startswith("error: reports/comparison.json is not there to say which model is recommended: ")
     assert done.stderr.count("\n") == 1
 
 
-def test_the_command_names_broken_files_at_its_end_and_lets_no_name_steer_the_terminal(project: Path) -> None:
+def test_the_command_names_broken_files_at_its_end_and_lets_no_name_steer_the_terminal(
+    project: Path, graphs: Path
+) -> None:
+    shutil.copytree(graphs, paths.ONNX_GRAPHS)  # without torch it starts sooner
     folder = project / "\x1b[31mred"
     (folder / "a").mkdir(parents=True)
     names = ["a/1.png", "a/2\u202egnp.png", "cut.png", "last.PNG"]
@@ -373,24 +378,26 @@ def test_the_command_names_broken_files_at_its_end_and_lets_no_name_steer_the_te
     (folder / "cut.png").write_bytes((folder / "last.PNG").read_bytes()[:99])
     (folder / "notes.txt").write_text("no image")
     listed = f"{folder}\n{project / SOURCES / 'Dog/03.jpg'}\n".encode()
-    done = thaw("predict", "--format", "jsonl", project / FROZEN.model, "-", stdin=listed)
+    command = Path(sys.executable).with_name("thaw"), "predict", "--format", "jsonl", project / FROZEN.model, "-"
+    done = subprocess.run(command, input=listed, capture_output=True, check=False)
     assert done.returncode == 1
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    stdout, stderr = done.stdout.decode(), done.stderr.decode()
+    found = [json.loads(line) for line in stdout.splitlines()]
     sound = [str(folder / name) for name in names if name != "cut.png"]
     assert [one["path"] for one in found] == [*sound, str(project / SOURCES / "Dog/03.jpg")]
     assert all(one["predicted"] == max(one["probabilities"], key=one["probabilities"].get) for one in found)
-    *_, counted, named, last = done.stderr.splitlines()
+    *_, counted, named, last = stderr.splitlines()
     assert re.fullmatch(r"predict: 4 of 5 images, [\d,]+ images/s", counted), counted
     assert named.endswith("\\x1b[31mred/cut.png: truncated (image file is truncated)"), named
     assert last == "error: 1 of 5 images could not be predicted: see above"
-    assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr)
+    assert not {"\x1b", "\u202e"} & set(stdout + stderr)
 
 
 @pytest.mark.parametrize("kind", ["table", "csv"])
 def test_where_nothing_can_be_predicted_no_header_and_no_count_are_printed(project: Path, kind: str) -> None:
     (project / "notes.txt").write_text("no image")
-    done = thaw("predict", "--format", kind, FROZEN.model, "notes.txt", cwd=project)
-    assert (done.returncode, done.stdout) == (1, "")
+    done = run_thaw("predict", "--format", kind, FROZEN.model, "notes.txt", cwd=project)
+    assert (done.code, done.stdout) == (1, "")
     assert done.stderr == (
         "notes.txt: not an image (starts with b'no image')\nerror: 1 of 1 images could not be predicted: see above\n"
     )
@@ -545,8 +552,8 @@ def test_classes_are_matched_without_regard_to_case_and_by_a_mapping(tmp_path: P
 def test_an_archive_that_is_not_there_is_blamed_on_the_option(default_params: Params) -> None:
     with pytest.raises(DataError, match=r"^the archive nowhere\.zip does not exist; correct --data$"):
         external([FROZEN.model], Path("nowhere.zip"), default_params)
-    done = thaw("evaluate", "m", "--data", "nowhere.zip", "--classes", "hounds")
-    assert (done.returncode, done.stderr) == (1, "error: --classes: expected NAME=CLASS, got 'hounds'\n")
+    done = run_thaw("evaluate", "m", "--data", "nowhere.zip", "--classes", "hounds")
+    assert (done.code, done.stderr) == (1, "error: --classes: expected NAME=CLASS, got 'hounds'\n")
 
 
 @pytest.mark.usefixtures("project")

@@ -4,6 +4,7 @@ Run with: pytest tests/network/test_export.py
 """
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -30,7 +31,7 @@ from thaw.network import export, onnx_export, onnx_graph
 from thaw.network.backbones import build_backbone
 from thaw.network.classifier import Classifier, SavedModel, load_model, save_model
 from thaw.network.deployable import CentreView, ViewClassifier
-from thaw.network.export import Format, export_model
+from thaw.network.export import Exported, Format, export_model
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, read_model_card
 from thaw.network.onnx_export import largest_difference, onnx_model, run_onnx
 from thaw.params import BackboneParams, Phase
@@ -126,13 +127,15 @@ def test_a_graph_is_kept_only_when_it_was_found_to_compute_what_torch_does(
 ) -> None:
     folder = tmp_path / "model-0"
     save_tiny(folder)
-    monkeypatch.chdir(tmp_path)
     kept = onnx_graph.graph_file(read_model_card(folder))
+    exported = kept.read_bytes()
+    monkeypatch.chdir(tmp_path)
 
     def differ(model: onnx.ModelProto, saved: SavedModel) -> float:
         assert not kept.exists(), "a kill would leave a graph that nothing has checked"
         return float("nan")
 
+    monkeypatch.setattr(onnx_export, "_export_architecture", lambda _: exported)
     monkeypatch.setattr(onnx_export, "_difference_from_torch", differ)
     with pytest.raises(DataError, match=r"as ONNX its network, mobilenet_v3_small, computes something else, by nan "):
         onnx_model(folder)
@@ -193,11 +196,17 @@ def test_an_exported_onnx_file_needs_nothing_but_onnxruntime(tmp_path: Path) -> 
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_a_pt2_file_needs_nothing_but_torch(tmp_path: Path) -> None:
-    done = export_model(Path("model-0"), kind="pt2", output=tmp_path / "tiny.pt2")
-    assert done.difference < 1e-6
+@pytest.fixture(scope="module")
+def pt2(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """One of the models as torch.export writes it, which takes long."""
+    return export_model(project / "model-0", kind="pt2", output=tmp_path_factory.mktemp("pt2") / "tiny.pt2")
+
+
+def test_a_pt2_file_needs_nothing_but_torch(pt2: Exported) -> None:
+    assert pt2.difference < 1e-6
+    assert list(pt2.output.parent.iterdir()) == [pt2.output]
     facts = {"classes": ""}
-    program = torch.export.load(done.output, extra_files=facts)
+    program = torch.export.load(pt2.output, extra_files=facts)
     assert json.loads(facts["classes"]) == list(CLASSES)
     probabilities, _ = program.module()(torch.zeros(2, 70, 90, 3, dtype=torch.uint8))
     assert probabilities.shape == (2, 2)
@@ -240,7 +249,10 @@ def test_an_output_that_cannot_be_written_is_named_before_the_work(
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
-def test_what_differs_by_too_much_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Format) -> None:
+def test_what_differs_by_too_much_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pt2: Exported, kind: Format
+) -> None:
+    monkeypatch.setattr(export, "_write_pt2", lambda file, *_: shutil.copy(pt2.output, file))
     monkeypatch.setattr(export, "_expect", lambda saved, image: (torch.zeros(1, 2), torch.ones(1, 2)))
     with pytest.raises(DataError, match=rf"tiny is not written: as {kind}, model-0 differs from the model by "):
         export_model(Path("model-0"), kind=kind, output=tmp_path / "tiny")

@@ -3,14 +3,12 @@
 Run with `pytest tests/network/test_summary.py`.
 """
 
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import run_thaw
 from thaw.errors import ConfigError
 from thaw.network.summary import BlockSummary, PhaseSummary, summarise_model
 from thaw.params import BackboneParams, Params, PhaseChoices
@@ -53,16 +51,9 @@ def test_views_of_a_phase_that_leaves_nothing_below_are_refused(
             summarise_model(params.model_copy(update={"variants": {"cached": phases}}))
 
 
-def run_thaw(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = "from thaw.cli import run; run()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
 def test_show_prints_the_default_model_without_a_network() -> None:
     done = run_thaw("show")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.stderr) == (0, "")
     assert "tf_efficientnet_lite0 of timm, weights: imagenet (bundled)" in done.stdout
     assert "the middle 96 x 96 px" in done.stdout
     assert [line.split() for line in done.stdout.splitlines() if line.startswith("blocks.0")] == [
@@ -72,12 +63,12 @@ def test_show_prints_the_default_model_without_a_network() -> None:
 
 def test_backbones_prints_lines_and_says_on_stderr_how_many_more_there_are() -> None:
     done = run_thaw("backbones", "resnet1*", "--limit", "2")
-    assert done.returncode == 0
+    assert done.code == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["name", "resnet101", "resnet101_clip"]
     assert "more match; give a narrower pattern or --limit" in done.stderr
 
 
 def test_a_pattern_without_a_match_is_one_sentence() -> None:
     done = run_thaw("backbones", "no_such_network")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.code, done.stdout) == (1, "")
     assert done.stderr.startswith("error: no backbone's name matches 'no_such_network'")

@@ -5,12 +5,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from markupsafe import Markup
 from PIL import Image
 
 from conftest import ROOT
@@ -35,6 +37,7 @@ from thaw.evaluation.predictions_csv import write_predictions
 from thaw.network.model_card import BestEpoch, Candidate, Compute, ModelCard, write_model_card
 from thaw.params import AnyPhase, Params, Phase, list_candidates
 from thaw.paths import Cell
+from thaw.report import build
 from thaw.report.build import ComparisonFile, write_report
 from thaw.report.results import read_results
 from thaw.report.summarise import build_comparison
@@ -163,14 +166,30 @@ def make_curve(*, floor: float, scale: float) -> list[CurvePoint]:
     ]
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of two classes, three variants and three seeds, with its report."""
-    root = tmp_path_factory.mktemp("project")
-    params = make_params()
+@cache
+def _write_once(folder: Path) -> Path:
+    root, params = folder / "written_report", make_params()
     make_project(root, params, mistakes=ALIKE)
     write_report(root, params=params, run_ids=RUN_IDS)
     return root
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two classes, three variants and three seeds, with its report.
+
+    All modules share it: a test that changes something does so in a copy.
+    """
+    return _write_once(tmp_path_factory.getbasetemp())
+
+
+def write_pages(root: Path, params: Params) -> None:
+    """Write the report for a test of its words: its pictures, which take most of the time, are empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "to_png", lambda _figure: b"")
+        patch.setattr(build, "to_svg", lambda _figure, _name: Markup())
+        patch.setattr(build, "draw_sheet", lambda _groups: b"")
+        write_report(root, params=params, run_ids={})
 
 
 def summarise(root: Path, params: Params) -> ComparisonFile:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from report import report_fixtures
-from report.report_fixtures import ALIKE, ONLY_FROZEN, make_corrupted, make_params, make_project, summarise
+from report.report_fixtures import ALIKE, ONLY_FROZEN, make_corrupted, make_params, make_project, summarise, write_pages
 from thaw import paths
 from thaw.errors import DataError
 from thaw.evaluation.corrupted_csv import read_corrupted_predictions
@@ -124,7 +124,7 @@ def test_a_single_variant_is_shown_without_pairs(tmp_path: Path) -> None:
     params = with_corruptions(variants=ONLY_FROZEN)
     make_project(tmp_path, params, mistakes=ALIKE)
     make_corrupted(tmp_path, params, mistakes=MISTAKES)
-    write_report(tmp_path, params=params, run_ids={})
+    write_pages(tmp_path, params)
     verdict = summarise(tmp_path, params).verdict
     assert "On the test images under 2 corruptions, each at five severities, frozen has 69.8 %." in verdict
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from report import report_fixtures
-from report.report_fixtures import ALIKE, ONLY_FROZEN, make_external, make_params, make_project, summarise
+from report.report_fixtures import ALIKE, ONLY_FROZEN, make_external, make_params, make_project, summarise, write_pages
 from thaw import paths
 from thaw.errors import DataError
 from thaw.evaluation.significance import compare_recipes
 from thaw.params import Params
-from thaw.report.build import ComparisonFile, write_report
+from thaw.report.build import ComparisonFile
 from thaw.report.external import ExternalSummary
 from thaw.report.results import read_results
 from thaw.report.verdict import write_verdict
@@ -147,7 +147,7 @@ def test_few_seeds_or_one_variant_compare_nothing(tmp_path: Path) -> None:
 
 
 def test_both_pages_show_it(project: Path) -> None:
-    write_report(project, params=with_web(), run_ids={})
+    write_pages(project, with_web())
     for page in (paths.COMPARISON_MD, paths.COMPARISON_HTML):
         text = (project / page).read_text(encoding="utf-8")
         assert "External set: web" in text

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from report import report_fixtures
-from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project, summarise
+from report.report_fixtures import ALIKE, ONLY_FROZEN, Training, make_params, make_project, summarise, write_pages
 from thaw import paths
 from thaw.report import page, thumbnails
 from thaw.report.build import write_report
@@ -117,7 +117,7 @@ def test_what_was_tried_is_a_table_with_notes(tmp_path: Path) -> None:
     params = make_params(variants=variants)
     trainings = {"fine_tuned-1": Training(winner=1, best=(0, 4), seconds=90.0)}
     make_project(tmp_path, params, mistakes=ALIKE, trainings=trainings)
-    write_report(tmp_path, params=params, run_ids={})
+    write_pages(tmp_path, params)
     markdown, html = read_pages(tmp_path)
     tried = markdown[markdown.index("## What was tried") : markdown.index("## All runs")]
     assert "| fine_tuned | all at 0.0001 for 4 epochs at most | 0.2500 | 0.3000 | 0.2500 | 2 of 3 seeds |" in tried
@@ -164,7 +164,7 @@ def test_no_image_is_said_to_be_in_a_val_split_that_each_seed_draws_anew(tmp_pat
     for val, note in (("per_seed", "<span>train or val</span>"), ("fixed", "<span>val</span>")):
         params = make_params(**ONE_FROZEN, split={"val": val})
         make_project(tmp_path, params, per_class=12, mistakes={"frozen": [[0]]})
-        write_report(tmp_path, params=params, run_ids={})
+        write_pages(tmp_path, params)
         markdown, html = read_pages(tmp_path)
         assert note in html
         assert ("to validate (drawn anew with each seed)" in markdown) == (val == "per_seed")
@@ -178,7 +178,7 @@ def test_images_in_no_split_are_counted_as_such(tmp_path: Path) -> None:
     without = re.sub(r"PetImages/Cat/3\.jpg,.*\n", "", splits)
     assert without != splits
     (tmp_path / paths.SPLITS).write_text(without, encoding="utf-8")
-    write_report(tmp_path, params=params, run_ids={})
+    write_pages(tmp_path, params)
     markdown, _ = read_pages(tmp_path)
     assert "| class | train | val | test | no split | dropped |" in markdown
     assert "| Cat | 3 | 2 | 6 | 1 | 2 |" in markdown
@@ -190,7 +190,7 @@ def test_of_many_classes_those_with_the_fewest_training_images_are_listed(tmp_pa
     make_project(tmp_path, params, classes=names, per_class=8, mistakes={"frozen": [[0]]})
     splits = (tmp_path / paths.SPLITS).read_text(encoding="utf-8")
     (tmp_path / paths.SPLITS).write_text(re.sub(r"PetImages/class 29/3\.jpg,.*\n", "", splits), encoding="utf-8")
-    write_report(tmp_path, params=params, run_ids={})
+    write_pages(tmp_path, params)
     markdown, _ = read_pages(tmp_path)
     rows = re.findall(
         r"^\| (class \d\d|the .* others.*?|all) \| (\d+) \| (\d+) \| (\d+) \| \d \| \d \|$", markdown, re.MULTILINE

@@ -30,10 +30,9 @@ CHECK = {
 }
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
+def make_checked_toy(folder: Path) -> Path:
     """The toy project, with a stage that lists the code of `prepare`, which imports numpy."""
-    folder = make_toy(tmp_path / "toy")
+    make_toy(folder)
     shutil.copytree(ROOT / "src/thaw", folder / "src/thaw", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "stages").mkdir()
     (folder / "stages/check.py").write_text(LIST_CODE)
@@ -45,6 +44,20 @@ def toy(tmp_path: Path) -> Path:
     stages = {"check": CHECK, **PIPELINE["stages"], "prepare": prepare}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of `make_checked_toy` once all its stages have run."""
+    folder = make_checked_toy(tmp_path_factory.mktemp("finished") / "toy")
+    thaw(folder, "repro")
+    return folder
+
+
+@pytest.fixture
+def toy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of `finished`."""
+    return shutil.copytree(finished, tmp_path / "toy")
 
 
 def thaw(folder: Path, command: str, **own: str) -> list[str]:
@@ -69,15 +82,16 @@ def with_another_numpy(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(folder / "site"), str(ROOT / "src")])}
 
 
-def test_it_says_what_is_stale_and_why_and_runs_nothing(toy: Path) -> None:
-    said = thaw(toy, "status")
-    assert said == [
+def test_what_has_never_run_is_said_and_not_run(tmp_path: Path) -> None:
+    assert thaw(make_checked_toy(tmp_path / "toy"), "status") == [
         "not run yet",
         "  stale: check, prepare, train (4 stages), evaluate (4 stages), report",
         "11 of 11 stages are stale; `thaw repro` runs what is, or finds it in DVC's cache",
     ]
-    assert not (toy / ".thaw/notes").exists()
-    thaw(toy, "repro")
+    assert not (tmp_path / "toy/.thaw/notes").exists()
+
+
+def test_it_says_what_is_stale_and_why(toy: Path) -> None:
     assert thaw(toy, "status") == ["up to date: 11 stages"]
 
     params = read_params(toy)
@@ -124,7 +138,6 @@ def test_a_module_that_is_not_python_is_one_sentence(toy: Path) -> None:
 
 
 def test_another_installed_version_is_noticed_though_no_file_changed(toy: Path) -> None:
-    thaw(toy, "repro")
     other = with_another_numpy(toy)
     changed = f"another numpy: {version('numpy')} -> 0.0.1"
     assert thaw(toy, "status", **other)[:2] == [changed, "  stale: check, prepare"]
@@ -134,12 +147,10 @@ def test_another_installed_version_is_noticed_though_no_file_changed(toy: Path) 
     assert thaw(toy, "repro", **other)[-1] == "up to date: 0 stages ran, 0 from the cache"
     # Back again: `check` runs, and what `prepare` made is in DVC's cache.
     assert thaw(toy, "repro")[-1] == "up to date: 1 stage ran, 1 from the cache"
-    assert thaw(toy, "status") == ["up to date: 11 stages"]
 
 
 def test_lists_from_the_run_cache_are_not_taken_for_another_environment(toy: Path) -> None:
     params = read_params(toy)
-    thaw(toy, "repro")
     set_params(toy, params | {"sample": params["sample"] | {"seed": 99}})
     thaw(toy, "repro")
     set_params(toy, params)

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from conftest import ROOT
@@ -82,6 +85,19 @@ def make_toy(folder: Path) -> Path:
         folder, params | {"variants": {name: [{"train": "head"}] for name in ("frozen", "tuned")}, "seeds": [0, 1]}
     )
     return folder
+
+
+@cache
+def _finish_once(root: Path) -> Path:
+    folder = make_toy(root / "finished_toy")
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=folder, env=environment(), check=True)
+    return folder
+
+
+@pytest.fixture
+def finished(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of the project as `dvc repro` leaves it; all modules share the original."""
+    return shutil.copytree(_finish_once(tmp_path_factory.getbasetemp()), tmp_path / "finished")
 
 
 def set_params(folder: Path, params: dict[str, Any]) -> None:

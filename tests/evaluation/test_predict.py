@@ -244,6 +244,20 @@ def test_the_temperature_reaches_all_probabilities_and_no_val_loss() -> None:
         assert scaled.val.log_loss == pytest.approx(history.epochs[history.best].val_loss, abs=1e-5)
 
 
+@pytest.mark.usefixtures("project")
+def test_a_gpu_computes_in_float32_as_in_the_pipeline(
+    tmp_path: Path, default_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make_archive(tmp_path / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
+    for compute_something in (
+        lambda: predict(FROZEN.model, [SOURCES / "Cat/00.png"]),
+        lambda: external([FROZEN.model], archive, default_params),
+    ):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+        compute_something()
+        assert not torch.backends.cudnn.allow_tf32
+
+
 def damage_variance(state: dict[str, torch.Tensor]) -> str:
     name = next(name for name in state if name.endswith("running_var"))
     state[name][0] = -1

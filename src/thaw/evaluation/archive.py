@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.compute.determinism import make_deterministic
 from thaw.data.clean import clean_images
 from thaw.data.external import match_classes
 from thaw.data.image_zip import ImageZip
@@ -56,6 +57,7 @@ def evaluate_on_archive(
         DataError: a model or the archive is missing or broken, a model's probabilities are not finite, the archive has
             a class that a model does not know, or the models were trained on images that were stored in different ways.
     """
+    make_deterministic(compute)
     check_archive(archive, named_by="--data")
     storage = _agree_on_storage(models)
     with tempfile.TemporaryDirectory() as name:

@@ -100,12 +100,15 @@ def _score_with_onnx(graph: onnx.ModelProto, *, threads: int, workers: int) -> S
 def _load_torch_scorer(folder: Path, *, batch_size: int, threads: int) -> Scorer:
     """Each batch is computed by so many threads, or by the GPU."""
     # Here: these take seconds to import.
+    from thaw.compute.determinism import make_deterministic
     from thaw.compute.device import choose_device
     from thaw.compute.inference import infer_in_order
     from thaw.evaluation.predict import score_views
     from thaw.network.classifier import load_model
 
-    saved, compute, device = load_model(folder), ComputeParams(threads=threads), choose_device()
+    compute, device = ComputeParams(threads=threads), choose_device()
+    make_deterministic(compute)
+    saved = load_model(folder)
     score = score_views(saved.classifier, batch_size=batch_size, temperature=saved.card.temperature, compute=compute)
     return Scorer(
         card=saved.card,

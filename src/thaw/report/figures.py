@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from thaw.diagnosis.extrapolation import PowerLaw
 from thaw.evaluation.scores import reliability_bins, undo_temperature
@@ -90,9 +90,9 @@ def _scale_costs(axes: Axes, costs: Sequence[float], *, width_in: float) -> None
 
 
 def _show_percent(axis: Axis) -> None:
-    """Round steps, with the decimals that they need: 97.5 is not 98 %."""
+    """Round steps, with no more decimals than they need: 97.5 is not 98 %, and a label has little room."""
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 3):g} %"))
 
 
 def _name_variants(axes: Axes, variants: Sequence[VariantSummary], *, recommended: str) -> None:

@@ -145,8 +145,8 @@ def run_predict(cell: Cell, files: Sequence[bytes], classes: Sequence[str], scra
     paths = [scratch / f"{number:04}" for number in range(len(files))]
     for path, file in zip(paths, files, strict=True):
         path.write_bytes(file)
-    command = [*THAW, "predict", str(cell.model), "--format", "jsonl", *map(str, paths)]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    command = [*THAW, "predict", "--format", "jsonl", str(cell.model), *map(str, paths)]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return np.array([[json.loads(line)["probabilities"][name] for name in classes] for line in lines])
 
 

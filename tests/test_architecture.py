@@ -19,6 +19,7 @@ import yaml
 
 from conftest import ROOT
 from thaw import paths
+from thaw.params import StorageParams
 from thaw.utils import code_closure
 from thaw.utils.atomic import partial_path
 from thaw.utils.code_closure import LIBRARIES, PACKAGE, closure_of, closure_sha256, imported_modules, list_code
@@ -310,6 +311,21 @@ def test_a_stage_declares_every_parameter_it_reads(stage: str) -> None:
     }
     declared = {param.split(".")[0] for param in stages()[stage].get("params", [])}
     assert declared == read
+
+
+TAKEN_WHOLE = {"data", "variants"}
+"""Sections of which functions take the whole and read keys: which ones, is not seen in a stage's script."""
+
+
+@pytest.mark.parametrize("stage", sorted(stages()))
+def test_a_stage_that_declares_keys_of_a_section_declares_all_that_it_reads(stage: str) -> None:
+    declared = [param.split(".") for param in stages()[stage].get("params", []) if "." in param]
+    by_key = {section for section, *_ in declared} - TAKEN_WHOLE
+    read = re.findall(r"\bparams\.(\w+)(?:\.(\w+))?", Path(f"stages/{stage}.py").read_text(encoding="utf-8"))
+    keys = {(section, key) for section, key in read if section in by_key}
+    if ("clean", "storage") in keys:
+        keys = keys - {("clean", "storage")} | {("clean", key) for key in StorageParams.model_fields}
+    assert keys == {(section, key) for section, key, *_ in declared if section in by_key}
 
 
 def test_stage_scripts_have_no_logic() -> None:

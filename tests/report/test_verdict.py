@@ -104,6 +104,18 @@ def test_what_hangs_on_one_test_image_is_said_to(alike: ComparisonFile) -> None:
     assert "that is close" not in change(alike, **undecided, images_deciding=None)
 
 
+def test_a_step_that_the_recommended_variant_is_not_in_is_said_to_be_close(tmp_path: Path) -> None:
+    params = make_params(report={"margin_points": 9.5})
+    mistakes = {"frozen": list(range(8)), "two_stage": [40, 41], "fine_tuned": []}
+    make_project(tmp_path, params, mistakes={name: [wrong] * 3 for name, wrong in mistakes.items()})
+    found = summarise(tmp_path, params)
+    assert (found.recommended.variant, found.recommended.reason) == ("two_stage", "equivalent")
+    (step,) = [pair for pair in found.pairs if pair.outcome == "better"]
+    assert {step.a, step.b} == {"frozen", "fine_tuned"}
+    assert step.images_deciding in (1, 2)
+    assert "That fine_tuned is better than frozen is close: " in " ".join(found.verdict)
+
+
 def test_a_better_and_an_equivalent_pair(alike: ComparisonFile) -> None:
     better = {"difference": 0.05, "difference_ci95": (0.02, 0.08), "p_value": 0.003, "outcome": "better"}
     assert (

@@ -27,14 +27,17 @@ def say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
     return [f"If the differences are as found, about {max(needed):,} test images would settle it with 80 % power."]
 
 
-def say_close(pairs: Sequence[PairComparison], chosen: str) -> list[str]:
-    """Which of the pairs hang on one or two test images."""
+def say_close(pairs: Sequence[PairComparison], chosen: str, *, steps: Sequence[PairComparison]) -> list[str]:
+    """Which of the pairs hang on one or two test images, and which steps to the best variant that are none of them."""
     close = [pair for pair in pairs if _hangs_on_few(pair)]
-    if not close:
-        return []
-    others = enumerate_words([pair.other(chosen) for pair in close])
-    few = max(pair.images_deciding or 0 for pair in close)
-    return [f"Against {others} that is close: {count(few, 'test image')} answered otherwise would change it."]
+    others = [pair for pair in steps if pair not in pairs and _hangs_on_few(pair)]
+    said = [("Against " + enumerate_words([pair.other(chosen) for pair in close]) + " that", close)] if close else []
+    said += [(f"That {pair.winner} is better than {pair.loser}", [pair]) for pair in others]
+    return [
+        f"{what} is close: {count(max(pair.images_deciding or 0 for pair in hanging), 'test image')} answered "
+        "otherwise would change it."
+        for what, hanging in said
+    ]
 
 
 def _hangs_on_few(pair: PairComparison) -> bool:

@@ -1,7 +1,7 @@
 """Two variants side by side, as comparison.json has them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -106,3 +106,13 @@ def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versi
         seeds_with_a_ahead=int(np.sum(a.sum(axis=1) > b.sum(axis=1))),
         seeds_with_b_ahead=int(np.sum(a.sum(axis=1) < b.sum(axis=1))),
     )
+
+
+def find_steps(pairs: Sequence[PairComparison], flops: Mapping[str, int]) -> list[PairComparison]:
+    """The pairs that lead from the cheapest variant to the cheapest better one, and on from there, until none is."""
+    steps: list[PairComparison] = []
+    at = min(flops, key=flops.__getitem__)
+    while better := [pair for pair in pairs if pair.outcome == "better" and pair.loser == at]:
+        steps.append(min(better, key=lambda pair: flops[pair.winner]))
+        at = steps[-1].winner
+    return steps

@@ -27,7 +27,7 @@ from thaw.report.comparison import (
 )
 from thaw.report.corrupted import summarise_corrupted
 from thaw.report.external import summarise_external
-from thaw.report.pairs import PairComparison, summarise_pair
+from thaw.report.pairs import PairComparison, find_steps, summarise_pair
 from thaw.report.results import Results, Run
 from thaw.training.cost_json import EmbedCost
 from thaw.training.notes import list_edges, note_training
@@ -261,9 +261,8 @@ def recommend_variant(variants: Sequence[VariantSummary], pairs: Sequence[PairCo
         elif pair.outcome == "equivalent":
             equivalent_to[pair.a].append(pair.b)
             equivalent_to[pair.b].append(pair.a)
-    best = cheapest = min(flops, key=flops.__getitem__)
-    while better_than[best]:
-        best = min(better_than[best], key=flops.__getitem__)
+    cheapest, steps = min(flops, key=flops.__getitem__), find_steps(pairs, flops)
+    best = steps[-1].winner if steps else cheapest
     chosen = min([best, *(name for name in equivalent_to[best] if not better_than[name])], key=flops.__getitem__)
     return Recommendation(
         variant=chosen,

@@ -16,6 +16,7 @@ from thaw.report.pair_words import (
     say_images_needed,
     say_pair,
 )
+from thaw.report.pairs import find_steps
 from thaw.report.tables import format_flops
 from thaw.utils.words import count, enumerate_words, points
 
@@ -128,6 +129,7 @@ def _say_certainty(comparison: Comparison) -> str:
     pairs = sorted(
         (pair for pair in comparison.pairs if chosen in (pair.a, pair.b)), key=lambda pair: -abs(pair.difference)
     )
+    flops = {row.variant: row.cost.flops for row in comparison.variants}
     of = {outcome: [pair for pair in pairs if pair.outcome == outcome] for outcome in get_args(Outcome)}
     starts = {
         "better": "Better than",
@@ -137,7 +139,7 @@ def _say_certainty(comparison: Comparison) -> str:
     return " ".join(
         [
             *(f"{start} {list_pairs(of[outcome], chosen)}." for outcome, start in starts.items() if of[outcome]),
-            *say_close(pairs, chosen),
+            *say_close(pairs, chosen, steps=find_steps(comparison.pairs, flops)),
             *say_images_needed(of["inconclusive"]),
         ]
     )

@@ -123,7 +123,7 @@ def make_project(
         images=2 * per_class,
         seconds=6.0,
         images_per_second=80.0,
-        views=1,
+        views=params.embed.views,
         flops=2 * per_class * 10**9,
         peak_memory_mib=600.0,
         device="cpu",
@@ -412,6 +412,7 @@ def _make_card(
         ),
         compute=Compute(flops=10**7 + epochs * 25 * 10**10, images_seen=40 * epochs),
         trainable_parameters=2562,
+        threads=params.compute.threads,
         temperature=1.25,
     )
 

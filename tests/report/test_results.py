@@ -107,6 +107,7 @@ def test_copies_of_a_test_image_share_a_group(written: Path) -> None:
         ({"backbone": {"image_size_px": 64}}, "backbone"),
         ({"clean": {"side_px": 100}}, "clean"),
         ({"split": {"val": "fixed"}}, "split.val"),
+        ({"compute": {"threads": 2}}, "compute.threads"),
     ],
 )
 def test_a_run_with_other_parameters_than_params_yaml_is_refused(
@@ -118,4 +119,11 @@ def test_a_run_with_other_parameters_than_params_yaml_is_refused(
     with pytest.raises(
         DataError, match=rf"^frozen-0 was trained with another {knob} than params.yaml has, .*train@frozen-0"
     ):
+        read_results(written, edited)
+
+
+def test_features_of_another_number_of_views_than_params_yaml_has_are_refused(written: Path) -> None:
+    params = make_params()
+    edited = params.model_copy(update={"embed": params.embed.model_copy(update={"views": 7})})
+    with pytest.raises(DataError, match=r"embed\.json says embed\.views \d, and params\.yaml, .* has 7; run .* embed`"):
         read_results(written, edited)

@@ -165,7 +165,7 @@ def read_results(root: Path, params: Params) -> Results:
             _read_run(root, cell, params=params, labels=test_labels, classes=classes)
             for cell in paths.all_cells(params)
         ),
-        embed=read_embed_cost(root / paths.EMBED_COST),
+        embed=_read_embed(root, params),
         learning_curve=read_learning_curve(root / paths.LEARNING_CURVE),
         checked_labels=read_label_issues(root / paths.LABEL_ISSUES),
         external=tuple(
@@ -203,6 +203,8 @@ def _require_params(card: ModelCard, cell: paths.Cell, params: Params) -> None:
         "training": (card.training, params.training),
         "backbone": (card.backbone, params.backbone),
         "clean": (card.storage, params.clean.storage),
+        # An earlier release used all cores, and did not say so.
+        "compute.threads": (card.threads or params.compute.threads, params.compute.threads),
         "split.val": (card.val, params.split.val),
         "split.train_fraction": (card.train_fraction, params.split.train_fraction),
         f"variants.{cell.variant}": (
@@ -216,6 +218,17 @@ def _require_params(card: ModelCard, cell: paths.Cell, params: Params) -> None:
                 f"{cell} was trained with another {knob} than params.yaml has, which was edited meanwhile; run "
                 f"`dvc repro --force --single-item train@{cell}`, and then the same command"
             )
+
+
+def _read_embed(root: Path, params: Params) -> EmbedCost:
+    """What `embed` cost; as `_require_params`."""
+    cost = read_embed_cost(root / paths.EMBED_COST)
+    if cost.views != params.embed.views:
+        raise DataError(
+            f"{root / paths.EMBED_COST} says embed.views {cost.views}, and params.yaml, which was edited meanwhile, "
+            f"has {params.embed.views}; run `dvc repro --force --single-item embed`, and then the same command"
+        )
+    return cost
 
 
 def _read_run(root: Path, cell: paths.Cell, *, params: Params, labels: dict[str, str], classes: tuple[str, ...]) -> Run:

@@ -66,6 +66,7 @@ def changed(params: Params, train: str = "all", **backbone: object) -> Params:
     ("train", "backbone", "complaint"),
     [
         ("all", {"name": "resent18"}, r"classification model 'resent18'; did you mean resnet18 or "),
+        ("all", {"name": "mobilenetv5_300m_enc"}, r"has a classification model 'mobilenetv5_300m_enc'; did you mean "),
         ("all", {"name": "no such"}, r"did you mean tf_efficientnet_lite0 or resnet18 or mobilenet_v3_small\?"),
         (
             "last:99",

@@ -127,6 +127,10 @@ BEFORE_BUILDING: dict[str, tuple[Callable[[Path], None], str]] = {
         edit_card(backbone=ANOTHER),
         r"has the tensors of another network than resnet18: \d of 122 names match",
     ),
+    "an encoder": (
+        edit_card(backbone=ANOTHER | {"name": "mobilenetv5_300m_enc"}),
+        "has a classification model 'mobilenetv5_300m_enc'",
+    ),
     "no network": (edit_card(backbone=ANOTHER | {"name": "resnet19"}), "resnet19"),
 }
 

@@ -65,7 +65,7 @@ class _CutTimm(nn.Module):
 
 def backbone_names() -> list[str]:
     """All that `backbone.name` can be, sorted; timm's also with a tag for other weights (`resnet50d.ra2_in1k`)."""
-    return sorted({*_torchvision_names(), *timm.list_models(), *timm.list_pretrained()})
+    return sorted({*_torchvision_names(), *_timm_names()})
 
 
 def library_of(name: str) -> Literal["torchvision", "timm"]:
@@ -74,7 +74,7 @@ def library_of(name: str) -> Literal["torchvision", "timm"]:
     Raises:
         ConfigError: neither library has a classification model of that name; the message suggests the nearest.
     """
-    in_timm = name in timm.list_models() or name in timm.list_pretrained()
+    in_timm = name in _timm_names()
     if name in _torchvision_names() and not (in_timm and name.startswith(_TIMM_FIRST)):
         return "torchvision"
     if in_timm:
@@ -85,6 +85,12 @@ def library_of(name: str) -> Literal["torchvision", "timm"]:
 def _torchvision_names() -> list[str]:
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
+
+
+def _timm_names() -> set[str]:
+    """Without the encoders of language models, which have no classifier that could be replaced."""
+    names = {*timm.list_models(), *timm.list_pretrained()}
+    return {name for name in names if not name.partition(".")[0].endswith("_enc")}
 
 
 def build_backbone(params: BackboneParams, *, blank: bool = False) -> Backbone:
@@ -106,8 +112,8 @@ def build_backbone(params: BackboneParams, *, blank: bool = False) -> Backbone:
     return backbone
 
 
-def count_blocks(name: str) -> int | None:
-    """How many blocks a backbone has; one that cannot be cut has one, and None is for timm's that classify nothing."""
+def count_blocks(name: str) -> int:
+    """How many blocks a backbone has; one that cannot be cut has one."""
     if library_of(name) == "torchvision":
         entry = torchvision.models.get_model_weights(name)["DEFAULT"]
         network = torchvision.models.get_model(name, weights=None, **_torchvision_options(name, entry))
@@ -115,8 +121,6 @@ def count_blocks(name: str) -> int | None:
     # Tensors on the meta device have shapes and no numbers.
     with torch.device("meta"):
         network = timm.create_model(name)
-        if not hasattr(network, "reset_classifier"):
-            return None
         network.reset_classifier(0)
         return len(_timm_blocks(network))
 

@@ -108,7 +108,7 @@ def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versi
     )
 
 
-def find_steps(pairs: Sequence[PairComparison], flops: Mapping[str, int]) -> list[PairComparison]:
+def find_steps(pairs: Sequence[PairComparison], flops: Mapping[str, float]) -> list[PairComparison]:
     """The pairs that lead from the cheapest variant to the cheapest better one, and on from there, until none is."""
     steps: list[PairComparison] = []
     at = min(flops, key=flops.__getitem__)

@@ -203,3 +203,11 @@ def test_the_processes_of_a_machine_share_its_memory(archive: ImageZip, monkeypa
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"of memory are free; set it to 1 or less, or remove it$"):
         run(archive, LAST)
+
+
+def test_maps_are_counted_as_often_as_they_are_computed() -> None:
+    one, three = ({f"a-train-{views}": 12 * views, "a-val-1": 6} for views in (1, 3))
+    assert cut_maps.count_maps_flops([one, one]) == 18
+    assert cut_maps.count_maps_flops([one, three, one, three]) == 12 + 36 + 12 + 36 + 6
+    other = {"b-train-1": 12, "b-val-1": 6}
+    assert cut_maps.count_maps_flops([one | other, one | other]) == 4 * 18

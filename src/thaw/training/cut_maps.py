@@ -5,8 +5,9 @@ They stay in memory and are never written: computed again, after a kill, they ha
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import psutil
@@ -128,3 +129,21 @@ class CutMaps:
             rows = slice(start, start + _REDUCED_AT_ONCE)
             maps[rows] = all_reduce_rows(maps[rows])
         return maps
+
+
+def count_maps_flops(needed: Sequence[Mapping[str, int]]) -> int:
+    """What the maps of all candidates took, as `CutMaps.of` computes them, in a run that nothing stopped.
+
+    Args:
+        needed: of each candidate in turn, by "{hash of the weights below}-{split}-{views}", in the order of its phases.
+    """
+    kept: dict[str, str] = {}  # split -> views
+    flops, kept_below = 0, ""
+    for key, cost in chain.from_iterable(maps.items() for maps in needed):
+        below, split, views = key.split("-")
+        if below != kept_below:
+            kept, kept_below = {}, below
+        if kept.get(split) != views:
+            kept[split] = views
+            flops += cost
+    return flops

@@ -177,9 +177,12 @@ def _feed_cached(
         assert cut_maps is not None
         cut = require_cut(model, phase, place="views")
         forward = in_precision(compiled(cut.above) if compute.compile else cut.above, compute, device)
-        below_sha256, images = module_sha256(cut.below), len(data.train.paths) * phase.views + len(data.val.paths)
-        image_flops = count_forward_flops(cut.below, size_px=model.preprocessing.image_size_px)
-        once_flops = {f"{below_sha256}-{images}": images * image_flops}
+        below_sha256 = module_sha256(cut.below)
+        view_flops = count_forward_flops(cut.below, size_px=model.preprocessing.image_size_px)
+        once_flops = {
+            f"{below_sha256}-train-{phase.views}": len(data.train.paths) * phase.views * view_flops,
+            f"{below_sha256}-val-1": len(data.val.paths) * view_flops,
+        }
 
         def cached(split: LabelledImages, views: int) -> LabelledImages:
             return cut_maps.of(split, model, cut, views=views, below_sha256=below_sha256)

@@ -63,7 +63,7 @@ class FitResult:
     """Of solved heads."""
 
     once_flops: Mapping[str, int]
-    """Of maps at a cut, under the name of what computed them; candidates that have one in common computed it once."""
+    """Of maps at a cut, under the name of what computed them; `cut_maps.count_maps_flops` adds them up."""
 
     images_seen: int
     """Forward and backward passes of whole images."""

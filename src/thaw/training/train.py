@@ -25,7 +25,7 @@ from thaw.params import FLOAT32, AnyPhase, BackboneParams, ComputeParams, Storag
 from thaw.paths import CHECKPOINTS, Cell
 from thaw.training.checkpoint import Checkpointer, run_key
 from thaw.training.cost_json import PhaseCost, TrainCost, write_cost
-from thaw.training.cut_maps import CutMaps
+from thaw.training.cut_maps import CutMaps, count_maps_flops
 from thaw.training.head_solver import SolvedHead
 from thaw.training.history_csv import write_history
 from thaw.training.inputs import TrainingData
@@ -236,10 +236,8 @@ def _explain_out_of_memory(training: TrainingParams, backbone: BackboneParams) -
 
 def _count_flops(results: Sequence[FitResult]) -> int:
     """What all candidates took; those that begin with a solved head have the same one, and maps at a cut are shared."""
-    once: dict[str, int] = {}
-    for result in results:
-        once |= result.once_flops
-    return sum(result.flops for result in results) + max(result.solver_flops for result in results) + sum(once.values())
+    maps_flops = count_maps_flops([result.once_flops for result in results])
+    return sum(result.flops for result in results) + max(result.solver_flops for result in results) + maps_flops
 
 
 def _describe_candidate(phases: tuple[AnyPhase, ...], result: FitResult) -> Candidate:

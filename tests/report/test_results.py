@@ -22,6 +22,7 @@ BAD: dict[str, list[tuple[Callable[[str], str], str]]] = {
         (lambda text: "", "has no column 'path'"),
         (lambda text: text.splitlines()[0] + "\n", "has no rows"),
         (lambda text: text.replace("p_Dog", "p_Wolf"), "has no column 'p_Dog'"),
+        (lambda text: text[: text.rindex(",Dog,Dog")] + "\n", "has too few cells in row 80"),
         (lambda text: "\n".join(text.splitlines()[:-1]) + "\n", "these are not the 80 test images"),
         (lambda text: text.replace("Cat,Cat", "Dog,Cat", 1), "these are not the 80 test images"),
         (lambda text: text.replace("Cat,Cat", "Cat,Wolf", 1), "'Wolf'"),
@@ -42,6 +43,7 @@ BAD: dict[str, list[tuple[Callable[[str], str], str]]] = {
     "reports/metrics/fine_tuned-0.json": [
         (lambda text: text.replace("roc_auc", "auc"), "test.roc_auc: Field required"),
         (lambda text: text[:40], "Invalid JSON"),
+        (lambda text: text.replace('"Cat"', '"Wolf"'), "has the recall of other classes than data/splits.csv"),
     ],
     "data/splits.csv": [
         (lambda text: text.replace(",test", ",tset", 1), "'tset' is not a split"),

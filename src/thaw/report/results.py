@@ -234,6 +234,8 @@ def _read_embed(root: Path, params: Params) -> EmbedCost:
 def _read_run(root: Path, cell: paths.Cell, *, params: Params, labels: dict[str, str], classes: tuple[str, ...]) -> Run:
     metrics_path, predictions_path = root / cell.metrics, root / cell.predictions
     metrics = read_metrics(metrics_path)
+    if set(metrics.recall) != set(classes):
+        raise DataError(f"{metrics_path} has the recall of other classes than data/splits.csv; run `dvc repro`")
     probabilities, predicted = _read_predictions(predictions_path, labels=labels, classes=classes)
     _require_accuracy(predicted, labels, classes=classes, said=metrics.test, places=(metrics_path, predictions_path))
     card, history = read_model_card(root / cell.model), read_history(root / cell.history)

@@ -54,8 +54,8 @@ def read_rows(path: Path, columns: Sequence[str], *, stage: str, may_be_empty: b
     """Read what `write_rows` wrote: for each row the text of each column.
 
     Raises:
-        DataError: the file, which `stage` writes, is missing, is no CSV, lacks one of `columns`, or has no rows (unless
-            it may be empty).
+        DataError: the file, which `stage` writes, is missing, is no CSV, lacks one of `columns`, has a row that is cut
+            short, or has no rows (unless it may be empty).
     """
     try:
         with _require_file(path, stage).open(encoding="utf-8", newline="") as file:
@@ -64,6 +64,9 @@ def read_rows(path: Path, columns: Sequence[str], *, stage: str, may_be_empty: b
             if missing:
                 raise DataError(f"{path} has no column {missing[0]!r}; delete it and run `dvc repro`")
             rows = list(reader)
+            cut = next((number for number, row in enumerate(rows, start=1) if None in row.values()), None)
+            if cut is not None:
+                raise DataError(f"{path} has too few cells in row {cut}; delete it and run `dvc repro`")
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a CSV file ({error}); delete it and run `dvc repro`") from None
     if not rows and not may_be_empty:

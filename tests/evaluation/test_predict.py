@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,9 +197,9 @@ def test_torch_computes_many_images_on_a_gpu_and_what_has_no_graph(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    torch_scorer = object()
+    torch_scorer = replace(load_scorer(Path("model"), images=1), batch_size=4711)
     monkeypatch.setattr(scorer_module, "_load_torch_scorer", lambda *_, **__: torch_scorer)
-    assert (load_scorer(Path("model"), images=images) is torch_scorer) == by_torch
+    assert (load_scorer(Path("model"), images=images).batch_size == 4711) == by_torch
 
 
 @pytest.mark.usefixtures("runtime")

@@ -11,12 +11,9 @@ import base64
 import io
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import venv
 from collections.abc import Iterator, Sequence
@@ -31,6 +28,7 @@ from mlflow.models import Model
 from numpy.typing import NDArray
 from PIL import Image
 
+from local_server import serving
 from thaw.data.image_zip import ImageZip
 from thaw.evaluation.predictions_csv import Probabilities, read_predictions
 from thaw.network.model_card import read_model_card
@@ -61,7 +59,7 @@ def main() -> None:
         with ImageZip(IMAGES) as images:
             files = [images.read(expected.paths[row]) for row in rows]
         pixels = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
-        with serving(folder, make_environment(folder, scratch / "environment")) as address:
+        with serve_model(folder, make_environment(folder, scratch / "environment")) as address:
             of_files = ask(address, files, classes)
             # The exported file takes pixels; of a JPEG, the server may decode fewer.
             of_pixels = ask(address, [encode_png(image) for image in pixels], classes)
@@ -102,33 +100,12 @@ def outside() -> dict[str, str]:
 
 
 @contextmanager
-def serving(model: Path, programs: Path) -> Iterator[str]:
+def serve_model(model: Path, programs: Path) -> Iterator[str]:
     """Serve a model by the programs of an environment; yields the address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     command = [str(programs / "mlflow"), "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
     environment = {**outside(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    with subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as server:
-        try:
-            until_s = time.monotonic() + START_S
-            while not listens(port):
-                if server.poll() is not None or time.monotonic() > until_s:
-                    raise RuntimeError("mlflow models serve does not start")
-                time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}/invocations"
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-
-
-def listens(port: int) -> bool:
-    """Whether anybody does."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with serving([*command, "--host", "127.0.0.1"], environment=environment, start_s=START_S) as address:
+        yield f"{address}/invocations"
 
 
 def ask(address: str, files: Sequence[bytes], classes: Sequence[str]) -> Probabilities:

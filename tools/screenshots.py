@@ -5,11 +5,8 @@ Command: `python tools/screenshots.py`, after `make repro`; needs Chromium (on D
 
 import argparse
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from chromium import Tab, open_tab
+from local_server import serving
 from thaw.params_file import load_params
 from thaw.paths import COMPARISON_HTML
 from thaw.tracking.in_line import shown_in_line
@@ -58,27 +56,10 @@ def main() -> None:
 @contextmanager
 def mlflow_ui() -> Iterator[str]:
     """MLflow's UI on a free port; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env=environment, start_new_session=True, stdout=quiet, stderr=quiet) as server:
-        try:
-            until_s = time.monotonic() + START_S
-            while not answers(port):
-                if server.poll() is not None or time.monotonic() > until_s:
-                    raise RuntimeError(f"mlflow ui does not start: {' '.join(command)}")
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-
-
-def answers(port: int) -> bool:
-    """Whether anybody listens there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1"]
+    with serving(command, environment=environment, start_s=START_S, stderr=subprocess.DEVNULL) as address:
+        yield address
 
 
 def take(tab: Tab, path: Path) -> None:

@@ -23,6 +23,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from local_server import free_port, listens
 from loopback import Answer, Reply, Request, serving
 from thaw.errors import ThawError
 from thaw.network.onnx_export import onnx_model
@@ -42,17 +43,6 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.2)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -96,6 +86,14 @@ def hashes() -> dict[str, str]:
 def project(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return make_project()
+
+
+@pytest.fixture
+def server_uri(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a server that is yet to be started, which MLFLOW_TRACKING_URI names."""
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
 
 
 def start_live_run() -> None:
@@ -145,26 +143,31 @@ def lose_server_in_training(
 
 
 def test_a_server_that_is_killed_in_mid_training(
-    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Params,
+    server_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with mlflow_server(uri, tmp_path) as server:
-        warning = lose_server_in_training(server, signal.SIGKILL, uri, caplog)
+    with mlflow_server(server_uri, tmp_path) as server:
+        warning = lose_server_in_training(server, signal.SIGKILL, server_uri, caplog)
     # Within a request, or between two.
-    assert re.search(rf"{CELL} \(.*{re.escape(uri)}:? connection (refused|reset|aborted)\); `thaw sync` will", warning)
-    with mlflow_server(uri, tmp_path):
+    uri = re.escape(server_uri)
+    assert re.search(rf"{CELL} \(.*{uri}:? connection (refused|reset|aborted)\); `thaw sync` will", warning)
+    with mlflow_server(server_uri, tmp_path):
         of_server = shown_once(project)
     assert of_server == shown_by_default(project, monkeypatch)
 
 
 def test_a_server_that_hangs_in_mid_training_and_comes_back(
-    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Params,
+    server_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with mlflow_server(uri, tmp_path) as server:
-        warning = lose_server_in_training(server, signal.SIGSTOP, uri, caplog)
+    with mlflow_server(server_uri, tmp_path) as server:
+        warning = lose_server_in_training(server, signal.SIGSTOP, server_uri, caplog)
         assert re.search(rf"{CELL} \(.*no answer.* (within 4|for 5) s\); `thaw sync` will", warning)
         os.killpg(server.pid, signal.SIGCONT)
         of_server = shown_once(project)

@@ -104,8 +104,8 @@ def serve_model(model: Path, programs: Path) -> Iterator[str]:
     """Serve a model by the programs of an environment; yields the address."""
     command = [str(programs / "mlflow"), "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
     environment = {**outside(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    with serving([*command, "--host", "127.0.0.1"], environment=environment, start_s=START_S) as address:
-        yield f"{address}/invocations"
+    with serving([*command, "--host", "127.0.0.1"], environment=environment, start_s=START_S) as server:
+        yield f"{server.address}/invocations"
 
 
 def ask(address: str, files: Sequence[bytes], classes: Sequence[str]) -> Probabilities:

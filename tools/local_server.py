@@ -6,7 +6,16 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+
+class Server(NamedTuple):
+    """A program that serves."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    """The first of its process group."""
 
 
 def free_port() -> int:
@@ -25,8 +34,8 @@ def listens(port: int) -> bool:
 @contextmanager
 def serving(
     command: Sequence[str], *, environment: Mapping[str, str], start_s: float, stderr: int | None = None
-) -> Iterator[str]:
-    """Run a command that takes `--port`, in a process group of its own; yields its address once somebody listens.
+) -> Iterator[Server]:
+    """Run a command that takes `--port`, in a process group of its own; yields it once somebody listens.
 
     Raises:
         RuntimeError: it ends, or nobody listens after `start_s`.
@@ -38,13 +47,15 @@ def serving(
         stdout=subprocess.DEVNULL,
         stderr=stderr,
         start_new_session=True,
-    ) as server:
+    ) as process:
         try:
             until_s = time.monotonic() + start_s
             while not listens(port):
-                if server.poll() is not None or time.monotonic() > until_s:
+                if process.poll() is not None or time.monotonic() > until_s:
                     raise RuntimeError(f"it does not start: {' '.join(command)}")
                 time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
+            yield Server(f"http://127.0.0.1:{port}", process)
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            # It may have ended.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)

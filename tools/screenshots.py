@@ -58,8 +58,8 @@ def mlflow_ui() -> Iterator[str]:
     """MLflow's UI on a free port; yields its address."""
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1"]
-    with serving(command, environment=environment, start_s=START_S, stderr=subprocess.DEVNULL) as address:
-        yield address
+    with serving(command, environment=environment, start_s=START_S, stderr=subprocess.DEVNULL) as server:
+        yield server.address
 
 
 def take(tab: Tab, path: Path) -> None:

@@ -24,18 +24,21 @@ VARIANTS = {"head": "frozen", "more than the head": "fine_tuned"}
 """What is trained, and the variant of params.yaml that trains it."""
 
 _STAGE = """
-import os, runpy, sys, time
+import importlib, os, runpy, sys, time
 from pathlib import Path
-import {module} as module
+from thaw.errors import exit_code
 
 def begin_work(*_, **__):
     seconds = time.time() - float(os.environ["STARTED_UNIX_S"])
     Path(os.environ["BEGAN"]).write_text(f"{{time.process_time()}} {{seconds}}")
     os._exit(0)
 
-module.{function} = begin_work
+def main():
+    setattr(importlib.import_module("{module}"), "{function}", begin_work)
+    runpy.run_path(sys.argv[0])["main"]()
+
 sys.argv = {arguments}
-runpy.run_path(sys.argv[0])["main"]()
+exit_code(main)
 """
 _DVC = """
 import os, resource, time

@@ -21,3 +21,27 @@ exit_code(fail)
     pieces = [os.read(read_end, 4096) for _ in range(2)]
     os.close(read_end)
     assert pieces == [b"error: first part second part\n", b""]
+
+
+def test_python_looks_for_garbage_seldom_and_not_at_its_end() -> None:
+    # What is part of a cycle is finalised by a collection alone, so what stays silent was not collected.
+    program = """
+from thaw.errors import exit_code
+
+class Cycle:
+    def __init__(self) -> None:
+        self.me = self
+    def __del__(self) -> None:
+        print("collected")
+
+def main() -> None:
+    global kept, many
+    kept, many = Cycle(), [[] for _ in range(10_000)]
+    Cycle()
+    [[] for _ in range(10_000)]
+    print("done")
+
+exit_code(main)
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert said == "done\n"

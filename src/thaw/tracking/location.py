@@ -102,7 +102,7 @@ def _failure(uri: str) -> str:
     except TimeoutError:
         return _SILENT
     except OSError as error:
-        return f": {one_line(error)}"
+        return f": {error.strerror or one_line(error)}"
     except (ValueError, InvalidURL):
         # Their messages quote the part that they do not understand, which may be half a password.
         return " is no address; in a name or password, write / ? # @ as %2F %3F %23 %40"

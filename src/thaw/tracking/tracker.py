@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, collect_seldom
 from thaw.params_file import load_params
 from thaw.paths import Cell, ExternalSet
 from thaw.tracking.content import is_evaluated
@@ -27,6 +27,7 @@ POLL_S = 2.0
 
 def main() -> None:
     """Do what the first line of the input says."""
+    collect_seldom()
     # MLflow prints where to look at a run: to the log, and not to whoever reads JSON here.
     os.dup2(sys.stdout.fileno(), _OUTPUT, inheritable=False)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

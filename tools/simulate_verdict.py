@@ -4,8 +4,9 @@
 
 Three recipes whose expected accuracy is 94 % are tested on n images with S seeds; an image that one model gets wrong is
 likely to be got wrong by the others, as on real photos. Prints one row a cell: how often some pair is called better
-(false_alarm), how often all intervals of the differences hold together (coverage), and how often a recipe's own
-interval does, of that recipe for which it does least (accuracy_coverage).
+(false_alarm; with fewer than 3 seeds: these very models, which are equal only where seeds do not differ), how often all
+intervals of the differences hold together (coverage), and how often a recipe's own interval does, of that recipe for
+which it does least (accuracy_coverage).
 
 Then the first two are worse by `gap_points`, which is the margin, too: how often that is found (power), how often it is
 called equivalent (false_equivalent), how often some pair is called better that is not (partial_alarm), and how often
@@ -100,7 +101,7 @@ def simulate(draws: int, *, n: int, seeds: int, seed_sd_points: tuple[float, ...
         comparison = compare_recipes(
             draw_correct(rng, n=n, seeds=seeds, seed_sd_points=seed_sd_points), groups=groups, margin=MARGIN
         )
-        alarms += any(pair.outcome == "better" for pair in comparison.pairs)
+        alarms += any(pair.outcome_of_models == "better" for pair in comparison.pairs)
         equivalent += float(np.mean([pair.outcome == "equivalent" for pair in comparison.pairs]))
         covered += all(pair.interval[0] <= 0 <= pair.interval[1] for pair in comparison.pairs)
         intervals = [recipe.interval for recipe in comparison.variants.values()]

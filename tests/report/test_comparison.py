@@ -152,6 +152,7 @@ def make_pair(a: str, b: str, difference: float, outcome: str) -> PairComparison
         "difference_ci95": (difference - 0.01, difference + 0.01),
         "p_value": 0.5,
         "outcome": outcome,
+        "outcome_of_models": outcome,
         "different_images": 80,
         "detectable": 0.02,
         "seeds_needed": None,
@@ -231,7 +232,9 @@ def test_two_seeds_say_nothing_about_recipes(tmp_path: Path) -> None:
     comparison = summarise(tmp_path, params)
     assert not comparison.speaks_of_recipes
     assert {pair.outcome for pair in comparison.pairs} == {"inconclusive"}
-    assert comparison.recommended.variant == "frozen"
+    # But of the models that there are, one will be used.
+    assert [pair.outcome_of_models for pair in comparison.pairs] == ["better", "better", "inconclusive"]
+    assert comparison.recommended.variant == "two_stage"
 
 
 def test_a_comparison_is_frozen_strict_and_complete(written: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_cheaper_recipe_that_is_equivalent_there_is_a_disagreement(project: Pa
     equal = web.pairs[1].model_copy(update={"outcome": "equivalent"})
     advice = found.recommended.model_copy(update={"variant": "two_stage", "reason": "better"})
     web = web.model_copy(update={"pairs": (web.pairs[0], equal, web.pairs[2])})
-    better = found.pairs[1].model_copy(update={"outcome": "better", "difference": -0.05})
+    better = found.pairs[1].model_copy(update={"outcome_of_models": "better", "difference": -0.05})
     pairs = (found.pairs[0], better, found.pairs[2])
     changed = found.model_copy(update={"recommended": advice, "external": (web,), "pairs": pairs})
     (text,) = [text for text in write_verdict(changed).external if "external set" in text]

@@ -14,7 +14,7 @@ from thaw.data.image_zip import ImageZip
 from thaw.errors import DataError
 from thaw.evaluation.external import predict_rows, read_kept
 from thaw.evaluation.predictions_csv import require_finite
-from thaw.evaluation.significance import compare_recipes
+from thaw.evaluation.significance import accuracy_interval
 from thaw.ingest.archive_reader import check_archive
 from thaw.ingest.unpack import unpack_archive
 from thaw.network.classifier import load_model
@@ -83,12 +83,11 @@ def evaluate_on_archive(
                 )
                 require_finite(probabilities, model=model)
                 correct = probabilities.argmax(axis=1) == labels  # (N,)
-                compared = compare_recipes({"": correct[None]}, groups=groups, margin=0.0)
                 yield ArchiveScore(
                     model=model,
                     images=len(rows),
                     correct=int(correct.sum()),
-                    interval=compared.variants[""].interval,
+                    interval=accuracy_interval(correct, groups=groups),
                 )
 
 

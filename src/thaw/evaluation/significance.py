@@ -97,8 +97,11 @@ class RecipePair:
     outcome: Outcome
     """equivalent: the interval lies within the margin. better: else, it leaves out 0. Else inconclusive."""
 
+    outcome_of_models: Outcome
+    """The same of these very models: with fewer than MIN_SEEDS all that can be said, or else `outcome`."""
+
     units: int
-    """Images that both were tested on, copies counted as one. Below MIN_UNITS the outcome is inconclusive."""
+    """Images that both were tested on, copies counted as one. Below MIN_UNITS both outcomes are inconclusive."""
 
     detectable: float
     """The smallest expected difference that would be found with a probability of 80 %."""
@@ -235,7 +238,7 @@ def compare_recipes(
         variants={
             name: RecipeAccuracy(
                 accuracy=float(values.sum() / (seeds * images)),
-                interval=_accuracy_interval(values, of_recipes[name], images=images, confidence=confidence),
+                interval=_recipe_interval(values, of_recipes[name], images=images, confidence=confidence),
                 seed_sd=None if seeds == 1 else float(np.sqrt(own[name].seed)),
             )
             for name, values in sums.items()
@@ -254,6 +257,16 @@ def compare_recipes(
         ),
         speaks_of_recipes=seeds >= MIN_SEEDS,
     )
+
+
+def accuracy_interval(correct: Correct, *, groups: Integers) -> tuple[float, float]:
+    """95 % interval of the accuracy of one model on new images from the same source.
+
+    Args:
+        correct: shape (N,), which images it gets right.
+        groups: shape (N,), equal numbers for images that are duplicates of each other.
+    """
+    return compare_recipes({"": correct[None]}, groups=groups, margin=0.0).variants[""].interval
 
 
 def wilson_interval(
@@ -325,7 +338,7 @@ def _pool_seeds(estimates: dict[Name, _Variance], *, independent: int) -> dict[N
     }
 
 
-def _accuracy_interval(values: Floats, variance: _Variance, *, images: int, confidence: float) -> tuple[float, float]:
+def _recipe_interval(values: Floats, variance: _Variance, *, images: int, confidence: float) -> tuple[float, float]:
     """Wilson's interval on as many images as would have this variance if each were drawn by itself."""
     accuracy = float(values.sum() / (variance.seeds * images))
     smoothed = (accuracy * variance.units + 1) / (variance.units + 2)
@@ -346,10 +359,13 @@ def _describe_pair(
 ) -> RecipePair:
     """Interval, test and outcome of a pair; `alpha` is that of one interval of so many `pairs`."""
     half, p_value = variance.half_width(alpha), min(1.0, variance.tail(abs(difference)))
-    outcome: Outcome = "inconclusive"
+    of_models: Outcome = "inconclusive"
+    if variance.units >= MIN_UNITS:
+        of_models = (
+            "equivalent" if abs(difference) + half <= margin else "better" if abs(difference) > half else of_models
+        )
+    outcome: Outcome = of_models if variance.seeds >= MIN_SEEDS else "inconclusive"
     speaks = variance.seeds >= MIN_SEEDS and variance.units >= MIN_UNITS
-    if speaks:
-        outcome = "equivalent" if abs(difference) + half <= margin else "better" if abs(difference) > half else outcome
     settled = outcome != "inconclusive" or variance.seeds < MIN_SEEDS
     aim = _Aim(difference=abs(difference), margin=margin, alpha=alpha)
     return RecipePair(
@@ -359,6 +375,7 @@ def _describe_pair(
         interval=(max(-1.0, difference - half), min(1.0, difference + half)),
         p_value=1 - (1 - p_value) ** pairs,
         outcome=outcome,
+        outcome_of_models=of_models,
         units=variance.units,
         detectable=half + NormalDist().inv_cdf(POWER) * float(np.sqrt(variance.total)),
         seeds_needed=None if settled else _seeds_needed(variance, aim),

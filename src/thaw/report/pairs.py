@@ -41,6 +41,9 @@ class PairComparison(Summary):
     """equivalent: the interval lies within the margin. better: else, it leaves out 0. Else inconclusive, as with fewer
     than 3 seeds or 20 different images."""
 
+    outcome_of_models: Outcome
+    """The same of these very models: with fewer than 3 seeds all that can be said, or else `outcome`."""
+
     different_images: int
     """Images that both were tested on, copies counted as one."""
 
@@ -97,6 +100,7 @@ def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versi
         difference_ci95=pair.interval,
         p_value=pair.p_value,
         outcome=pair.outcome,
+        outcome_of_models=pair.outcome_of_models,
         different_images=pair.units,
         detectable=pair.detectable,
         seeds_needed=pair.seeds_needed,
@@ -109,10 +113,13 @@ def summarise_pair(pair: RecipePair, correct: Callable[[str], Correct], *, versi
 
 
 def find_steps(pairs: Sequence[PairComparison], flops: Mapping[str, float]) -> list[PairComparison]:
-    """The pairs that lead from the cheapest variant to the cheapest better one, and on from there, until none is."""
+    """The pairs that lead from the cheapest variant to the cheapest better one, and on from there, until none is.
+
+    Better as a recipe, or, with too few seeds, as these very models are.
+    """
     steps: list[PairComparison] = []
     at = min(flops, key=flops.__getitem__)
-    while better := [pair for pair in pairs if pair.outcome == "better" and pair.loser == at]:
+    while better := [pair for pair in pairs if pair.outcome_of_models == "better" and pair.loser == at]:
         steps.append(min(better, key=lambda pair: flops[pair.winner]))
         at = steps[-1].winner
     return steps

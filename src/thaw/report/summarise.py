@@ -249,16 +249,17 @@ def recommend_variant(variants: Sequence[VariantSummary], pairs: Sequence[PairCo
     """The cheapest variant by floating-point operations, unless another one is better; by equivalence the cheaper.
 
     Each step from the cheapest one goes to the cheapest of the better ones, so it ends; and none is taken without
-    evidence. Of those that are equivalent to where it ends, and than which none is better, the cheapest is taken.
+    evidence. Of those that are equivalent to where it ends, and than which none is better, the cheapest is taken. With
+    too few seeds to speak of recipes all this is said of these very models, one of which will be used.
     """
     flops = {variant.variant: variant.cost.flops for variant in variants}
     seconds = {variant.variant: variant.cost.one_run_seconds for variant in variants}
     better_than: dict[str, list[str]] = {name: [] for name in flops}
     equivalent_to: dict[str, list[str]] = {name: [] for name in flops}
     for pair in pairs:
-        if pair.outcome == "better":
+        if pair.outcome_of_models == "better":
             better_than[pair.loser].append(pair.winner)
-        elif pair.outcome == "equivalent":
+        elif pair.outcome_of_models == "equivalent":
             equivalent_to[pair.a].append(pair.b)
             equivalent_to[pair.b].append(pair.a)
     cheapest, steps = min(flops, key=flops.__getitem__), find_steps(pairs, flops)

@@ -97,7 +97,13 @@ def _say_recommendation(comparison: Comparison) -> str:
     advice = comparison.recommended
     if advice.reason == "only":
         return f"Only {advice.variant} was trained: there is nothing to compare it with."
-    return f"Recommended: {advice.variant}; {_explain_recommendation(comparison)}."
+    if any(map(has_too_few_images, comparison.pairs)):
+        why = "it is the cheapest, and whether another variant is better is not known yet"
+        return f"Recommended: {advice.variant}; {why}."
+    text = f"{_explain_recommendation(comparison)}{_say_what_may_be_lost(comparison)}"
+    if not comparison.speaks_of_recipes:
+        return f"Recommended: {advice.variant}; of these very models {text}; which recipe is better is not known yet."
+    return f"Recommended: {advice.variant}; {text}."
 
 
 def _say_cost(comparison: Comparison) -> str:
@@ -159,17 +165,9 @@ def _say_corrupted(comparison: Comparison) -> list[str]:
 
 
 def _explain_recommendation(comparison: Comparison) -> str:
+    """Why it is recommended; with too few seeds, of these very models."""
     advice = comparison.recommended
     if advice.reason == "cheapest":
-        too_few_images = any(map(has_too_few_images, comparison.pairs))
-        ahead = [pair.winner for pair in comparison.pairs if pair.loser == advice.variant and pair.p_value < 0.05]
-        if ahead and not comparison.speaks_of_recipes and not too_few_images:
-            return (
-                f"it is the cheapest, but of these very models {enumerate_words(ahead)} "
-                f"{'is' if len(ahead) == 1 else 'are'} more accurate; of the recipes that is not known yet"
-            )
-        if too_few_images or not comparison.speaks_of_recipes:
-            return "it is the cheapest, and whether another variant is better is not known yet"
         return "it is the cheapest, and no other variant is shown to be better"
     if advice.reason == "better":
         return f"it is {_say_better(advice.variant, comparison)}"
@@ -178,13 +176,27 @@ def _explain_recommendation(comparison: Comparison) -> str:
 
 def _say_better(variant: str, comparison: Comparison) -> str:
     """Than which others a variant is better, and whether by so little that it may not matter."""
-    won = [pair for pair in comparison.pairs if pair.outcome == "better" and pair.winner == variant]
+    won = [pair for pair in comparison.pairs if pair.outcome_of_models == "better" and pair.winner == variant]
     text = f"better than {enumerate_words([pair.loser for pair in won])}"
     small = [pair.loser for pair in won if abs(pair.difference) < comparison.margin]
     if not small:
         return text
     whom = "" if len(small) == len(won) else f"than {enumerate_words(small)} "
     return f"{text}, though {whom}probably by less than the margin of {points(comparison.margin)} points"
+
+
+def _say_what_may_be_lost(comparison: Comparison) -> str:
+    """Which variant may still be more accurate, and by how much at most, where that is more than the margin."""
+    chosen = comparison.recommended.variant
+    most = {
+        pair.other(chosen): pair.difference_ci95[1] if pair.b == chosen else -pair.difference_ci95[0]
+        for pair in comparison.pairs
+        if chosen in (pair.a, pair.b) and pair.outcome_of_models == "inconclusive"
+    }
+    name = max(most, key=most.__getitem__, default="")
+    if not name or most[name] <= comparison.margin:
+        return ""
+    return f", but {name} may be up to {points(most[name])} points more accurate"
 
 
 def _times(ratio: float) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from thaw.data.splits_csv import read_splits
 from thaw.evaluation.metrics_json import read_external_metrics, read_metrics
-from thaw.evaluation.significance import compare_recipes
+from thaw.evaluation.significance import accuracy_interval
 from thaw.network import model_card
 from thaw.network.model_card import ModelCard, read_model_card
 from thaw.network.model_folder import TENSORS
@@ -311,9 +311,9 @@ def _test_metrics(cell: Cell) -> dict[str, float]:
     rows, splits = read_rows(cell.predictions, ("path", "label", "predicted"), stage="evaluate"), read_splits(SPLITS)
     group_of = dict(zip(splits.paths, splits.groups, strict=True))
     groups = np.unique([group_of.get(row["path"], row["path"]) for row in rows], return_inverse=True)[1]  # (N,)
-    correct = np.array([[row["label"] == row["predicted"] for row in rows]])  # (1, N)
+    correct = np.array([row["label"] == row["predicted"] for row in rows])  # (N,)
     # As in the report: copies of an image count as one.
-    low, high = compare_recipes({"": correct}, groups=groups, margin=0.0).variants[""].interval
+    low, high = accuracy_interval(correct, groups=groups)
     return {
         **{key.replace(".", "_"): value for key, value in flatten(scores)},
         "test_accuracy_ci95_low": low,

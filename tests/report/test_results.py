@@ -127,5 +127,7 @@ def test_a_run_with_other_parameters_than_params_yaml_is_refused(
 def test_features_of_another_number_of_views_than_params_yaml_has_are_refused(written: Path) -> None:
     params = make_params()
     edited = params.model_copy(update={"embed": params.embed.model_copy(update={"views": 7})})
-    with pytest.raises(DataError, match=r"embed\.json says embed\.views \d, and params\.yaml, .* has 7; run .* embed`"):
+    with pytest.raises(
+        DataError, match=r"embed\.json was written with another embed\.views than .* --single-item embed`"
+    ):
         read_results(written, edited)

@@ -1,6 +1,6 @@
 """The files that the stages wrote -> frozen dataclasses, checked against each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,9 +197,8 @@ def _number_groups(manifest: Sequence[Row], paths: Sequence[str]) -> Integers:
     return np.unique([group_of[path] for path in paths], return_inverse=True)[1]
 
 
-def _require_params(card: ModelCard, cell: paths.Cell, params: Params) -> None:
-    """DVC notes the parameters of a stage when it ends: one that was edited meanwhile would go unnoticed."""
-    trained_with = {
+def _require_trained_with(params: Params, *, card: ModelCard, cell: paths.Cell) -> None:
+    then_and_now = {
         "training": (card.training, params.training),
         "backbone": (card.backbone, params.backbone),
         "clean": (card.storage, params.clean.storage),
@@ -212,22 +211,27 @@ def _require_params(card: ModelCard, cell: paths.Cell, params: Params) -> None:
             list_candidates(params.variants[cell.variant]),
         ),
     }
-    for knob, (then, now) in trained_with.items():
+    _require_same(then_and_now, done=f"{cell} was trained", stage=f"train@{cell}")
+
+
+def _require_same(then_and_now: Mapping[str, tuple[object, object]], *, done: str, stage: str) -> None:
+    """Raise DataError if a parameter of a stage is not what it was when the stage ran.
+
+    DVC notes the parameters when a stage ends: one that was edited meanwhile would go unnoticed.
+    """
+    for knob, (then, now) in then_and_now.items():
         if then != now:
             raise DataError(
-                f"{cell} was trained with another {knob} than params.yaml has, which was edited meanwhile; run "
-                f"`dvc repro --force --single-item train@{cell}`, and then the same command"
+                f"{done} with another {knob} than params.yaml has, which was edited meanwhile; run "
+                f"`dvc repro --force --single-item {stage}`, and then the same command"
             )
 
 
 def _read_embed(root: Path, params: Params) -> EmbedCost:
-    """What `embed` cost; as `_require_params`."""
-    cost = read_embed_cost(root / paths.EMBED_COST)
-    if cost.views != params.embed.views:
-        raise DataError(
-            f"{root / paths.EMBED_COST} says embed.views {cost.views}, and params.yaml, which was edited meanwhile, "
-            f"has {params.embed.views}; run `dvc repro --force --single-item embed`, and then the same command"
-        )
+    path = root / paths.EMBED_COST
+    cost = read_embed_cost(path)
+    then_and_now = {"embed.views": (cost.views, params.embed.views)}
+    _require_same(then_and_now, done=f"{path} was written", stage="embed")
     return cost
 
 
@@ -239,7 +243,7 @@ def _read_run(root: Path, cell: paths.Cell, *, params: Params, labels: dict[str,
     probabilities, predicted = _read_predictions(predictions_path, labels=labels, classes=classes)
     _require_accuracy(predicted, labels, classes=classes, said=metrics.test, places=(metrics_path, predictions_path))
     card, history = read_model_card(root / cell.model), read_history(root / cell.history)
-    _require_params(card, cell, params)
+    _require_trained_with(params, card=card, cell=cell)
     kept = history.epochs[history.best]
     if (kept.phase, kept.epoch) != (card.best.phase, card.best.epoch):
         raise DataError(

@@ -123,11 +123,12 @@ def judge_files(
         DataError: the layout can be read in two ways, or a file cannot be read.
     """
     paths = list_known_files(files)
-    tables = read_label_tables(files.folder, paths, beside=(layout or AS_FOUND).table)
+    asked = layout or AS_FOUND
+    tables = read_label_tables(files.folder, paths, beside=asked.table)
     read = partial(
         read_layout,
-        kind=(layout or AS_FOUND).layout,
-        classes=(layout or AS_FOUND).classes,
+        kind=asked.layout,
+        classes=asked.classes,
         tables=tables,
         name=files.name,
         has_knobs=layout is not None,

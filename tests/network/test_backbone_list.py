@@ -34,8 +34,8 @@ def test_the_block_counts_are_those_of_the_networks(name: str) -> None:
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
-    write_backbone_list([("a", 3, ["x", "y"]), ("b", None, [])], path=tmp_path / "list.csv")
-    assert read_backbone_list(path=tmp_path / "list.csv") == {"a": 3, "a.x": 3, "a.y": 3, "b": None}
+    write_backbone_list([("a", 3, ["x", "y"]), ("b", 1, [])], path=tmp_path / "list.csv")
+    assert read_backbone_list(path=tmp_path / "list.csv") == {"a": 3, "a.x": 3, "a.y": 3, "b": 1}
 
 
 def test_a_pattern_matches_by_wildcards_or_anywhere() -> None:

@@ -22,39 +22,36 @@ _SUGGESTED = ("tf_efficientnet_lite0", "resnet18", "mobilenet_v3_small")
 """Where no name is near."""
 
 
-def write_backbone_list(rows: Iterable[tuple[str, int | None, Iterable[str]]], *, path: Path = LIST) -> None:
-    """Write a row (name, number of blocks or None where it is not known, tags of timm's other weights) a network."""
+def write_backbone_list(rows: Iterable[tuple[str, int, Iterable[str]]], *, path: Path = LIST) -> None:
+    """Write a row (name, number of blocks, tags of timm's other weights) a network."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for name, blocks, tags in rows:
-        writer.writerow((name, "" if blocks is None else blocks, " ".join(tags)))
+        writer.writerow((name, blocks, " ".join(tags)))
     write_text(path, text.getvalue())
 
 
-def read_backbone_list(*, path: Path = LIST) -> dict[str, int | None]:
-    """Name -> number of blocks, None where it is not known; also for names with a tag, `resnet50d.ra2_in1k`."""
-    blocks: dict[str, int | None] = {}
+def read_backbone_list(*, path: Path = LIST) -> dict[str, int]:
+    """Name -> number of blocks; also for names with a tag, `resnet50d.ra2_in1k`."""
+    blocks: dict[str, int] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             names = (row["name"], *(f"{row['name']}.{tag}" for tag in row["tags"].split()))
-            blocks |= dict.fromkeys(names, int(row["blocks"]) if row["blocks"] else None)
+            blocks |= dict.fromkeys(names, int(row["blocks"]))
     return blocks
 
 
 def check_backbone(params: Params) -> None:
     """Make sure that there is such a backbone, and that it has the blocks that are kept and trained.
 
-    A backbone whose number of blocks is not known is left to the stages that build it.
-
     Raises:
         ConfigError: it is not so, or `backbone.weights_file` is not there.
     """
-    known = read_backbone_list()
-    blocks = _count_kept(params.backbone, known)
+    blocks = _count_kept(params.backbone, read_backbone_list())
     for variant, phases in params.variants.items():
         for number, phase in enumerate(phases):
-            if blocks is not None and phase.last_blocks is not None and phase.last_blocks > blocks:
+            if phase.last_blocks is not None and phase.last_blocks > blocks:
                 of = params.backbone.name + ("" if params.backbone.blocks is None else ", as backbone.blocks cuts it,")
                 raise ConfigError(
                     f"variants.{variant}.{number}.train: {phase.train} asks for more blocks than {of} has; "
@@ -76,13 +73,13 @@ def require_weights_file(file: Path) -> None:
         raise ConfigError(f"backbone.weights_file: {file} {why}; name one, or write weights: imagenet or none")
 
 
-def _count_kept(params: BackboneParams, known: Mapping[str, int | None]) -> int | None:
-    """How many blocks the backbone has after `backbone.blocks`; None where that is not known."""
+def _count_kept(params: BackboneParams, known: Mapping[str, int]) -> int:
+    """How many blocks the backbone has after `backbone.blocks`."""
     if params.name not in known:
         raise unknown_backbone(params.name, known)
     blocks = known[params.name]
-    if params.blocks is None or blocks is None:
-        return params.blocks or blocks
+    if params.blocks is None:
+        return blocks
     if params.blocks > blocks:
         has = "is one block and cannot be cut: write null" if blocks == 1 else f"has {blocks} blocks"
         raise ConfigError(f"backbone.blocks: {params.name} {has}, got {params.blocks}")

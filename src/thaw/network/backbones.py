@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Literal
 
@@ -87,10 +88,11 @@ def _torchvision_names() -> list[str]:
     return names
 
 
-def _timm_names() -> set[str]:
+@cache
+def _timm_names() -> frozenset[str]:
     """Without the encoders of language models, which have no classifier that could be replaced."""
     names = {*timm.list_models(), *timm.list_pretrained()}
-    return {name for name in names if not name.partition(".")[0].endswith("_enc")}
+    return frozenset(name for name in names if not name.partition(".")[0].endswith("_enc"))
 
 
 def build_backbone(params: BackboneParams, *, blank: bool = False) -> Backbone:

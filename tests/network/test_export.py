@@ -113,7 +113,7 @@ def test_a_graph_of_one_model_is_filled_with_another(project: Path) -> None:
         filled = onnx_graph.find_onnx(folder)
         assert filled is not None
         onnx.checker.check_model(filled)
-        said.append(run_onnx(filled, views))
+        said.extend(run_onnx(filled.SerializeToString(), [views]))
         model = load_model(folder)
         with torch.inference_mode():
             expected = ViewClassifier(model.classifier, temperature=1.5 + seed).eval()(torch.from_numpy(views))
@@ -179,7 +179,8 @@ def test_tensors_of_half_precision_are_filled_in_as_torch_loads_them(tmp_path: P
     views = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     network = ViewClassifier(load_model(tmp_path / "half").classifier, temperature=1.5).eval()
     with torch.inference_mode():
-        assert largest_difference(run_onnx(filled, views), network(torch.from_numpy(views))) < 1e-6
+        (scores,) = run_onnx(filled.SerializeToString(), [views])
+        assert largest_difference(scores, network(torch.from_numpy(views))) < 1e-6
 
 
 def test_an_exported_onnx_file_needs_nothing_but_onnxruntime(tmp_path: Path) -> None:

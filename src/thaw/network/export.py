@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,7 +23,7 @@ from thaw.errors import ConfigError, DataError
 from thaw.network.backbones import plain_network
 from thaw.network.classifier import SavedModel, load_model
 from thaw.network.deployable import Deployable, describe_view
-from thaw.network.onnx_export import MOST_DIFFERENCE, SCORES, largest_difference, onnx_model, with_preprocessing
+from thaw.network.onnx_export import MOST_DIFFERENCE, largest_difference, onnx_model, run_onnx, with_preprocessing
 from thaw.network.onnx_graph import describe
 from thaw.paths import IMAGES
 from thaw.sample.archive import LABELS, draw_image
@@ -67,7 +66,7 @@ def export_model(folder: Path, *, kind: Format, output: Path) -> Exported:
         if kind == "onnx":
             model = with_preprocessing(onnx_model(folder), saved.classifier.preprocessing)
             temporary.write_bytes(model.SerializeToString())
-            scores = _run_onnx(temporary, pixels)
+            scores = run_onnx(temporary.read_bytes(), [image[None] for image in pixels])
         elif kind == "pt2":
             _write_pt2(temporary, saved, folder)
             scores = _run_pt2(temporary, pixels)
@@ -127,11 +126,6 @@ def _compare(scores: Sequence[Sequence[NDArray[np.float32]]], expected: Sequence
 
 def _facts(saved: SavedModel) -> dict[str, str]:
     return describe(saved.card, view=describe_view(saved.classifier.preprocessing))
-
-
-def _run_onnx(file: Path, images: Sequence[Pixels]) -> list[list[NDArray[np.float32]]]:
-    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
-    return [session.run(list(SCORES), {"images": image[None]}) for image in images]
 
 
 def _write_pt2(file: Path, saved: SavedModel, folder: Path) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +107,14 @@ def _add_prefix(graph: onnx.GraphProto, prefix: str, *, but: Set[str]) -> None:
                 _add_prefix(attribute.g, prefix, but=but)
 
 
-def run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Probabilities and logits, both `(B, classes)`, of images or views, as the graph's only input wants them."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    scores: list[NDArray[np.float32]] = session.run(list(SCORES), {session.get_inputs()[0].name: images})
-    return scores
+def run_onnx(model: bytes, batches: Iterable[NDArray[np.uint8]]) -> list[list[NDArray[np.float32]]]:
+    """For each batch, of images or views as the graph's only input wants them: probabilities and logits.
+
+    Both have the shape `(B, classes)`.
+    """
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (only_input,) = session.get_inputs()
+    return [session.run(list(SCORES), {only_input.name: batch}) for batch in batches]
 
 
 def largest_difference(scores: Sequence[NDArray[np.float32]], expected: Sequence[Tensor]) -> float:
@@ -183,4 +186,5 @@ def _difference_from_torch(model: onnx.ModelProto, saved: SavedModel) -> float:
     network = ViewClassifier(saved.classifier, temperature=saved.card.temperature).eval()
     with torch.inference_mode():
         expected = network(torch.from_numpy(views))
-    return largest_difference(run_onnx(model, views), expected)
+    (scores,) = run_onnx(model.SerializeToString(), [views])
+    return largest_difference(scores, expected)

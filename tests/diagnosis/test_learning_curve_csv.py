@@ -12,6 +12,8 @@ from thaw.errors import DataError
 
 POINTS = (
     CurvePoint(fold=0, share=0.05, images=40, tested=200, correct=150),
+    CurvePoint(fold=0, share=1.0, images=800, tested=200, correct=198),
+    CurvePoint(fold=4, share=0.05, images=40, tested=201, correct=152),
     CurvePoint(fold=4, share=1.0, images=800, tested=201, correct=199),
 )
 
@@ -29,3 +31,12 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("150", "many"))
     with pytest.raises(DataError, match=r"expected a finite number as correct, found 'many'; run `dvc repro`$"):
         read_learning_curve(path)
+
+
+@pytest.mark.parametrize(("points", "found"), [(POINTS[:-1], 0), ((*POINTS, POINTS[-1]), 2)])
+def test_a_row_too_few_or_too_many_is_one_sentence(tmp_path: Path, points: tuple[CurvePoint, ...], found: int) -> None:
+    write_learning_curve(tmp_path / "curve.csv", points)
+    with pytest.raises(
+        DataError, match=rf"expected one row of share 1\.0 of fold 4, .*, found {found}; delete it and run `dvc repro`$"
+    ):
+        read_learning_curve(tmp_path / "curve.csv")

@@ -31,8 +31,9 @@ COLOURS = 96
 def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="the folder")
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="the folder; made if there is none")
     out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
     with open_tab() as tab:
         tab.resize(*REPORT_PX)
         tab.open(COMPARISON_HTML)

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -131,6 +132,14 @@ class Done:
     code: int
     stdout: str
     stderr: str
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Fail a test that would else wait for ever for what another process does."""
+    deadline_s = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it did not happen"
+        time.sleep(0.02)
 
 
 def run_thaw(*arguments: str | Path, cwd: Path = ROOT) -> Done:

@@ -8,8 +8,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from conftest import run_thaw
+from conftest import run_thaw, wait_until
 from pipeline import toy_project
 from pipeline.toy_project import CELLS, environment, make_toy, read_params, set_params
 
@@ -50,13 +49,6 @@ def started(folder: Path, *arguments: str, **own: str) -> Iterator["subprocess.P
             yield driver
         finally:
             driver.kill()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.02)
 
 
 def notes(folder: Path, pattern: str) -> list[Path]:

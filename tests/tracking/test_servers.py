@@ -12,8 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -23,6 +22,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from conftest import wait_until
 from local_server import free_port, listens
 from loopback import Answer, Reply, Request, serving
 from thaw.errors import ThawError
@@ -34,15 +34,6 @@ from thaw.tracking.sync import show_all
 from thaw.training.live_jsonl import LiveWriter
 from thaw.utils.hashing import sha256_of
 from tracking.tracked_project import CELL, make_project, runs_of, shown, silent, train, write_report
-
-WAIT_S = 120
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.2)
 
 
 @contextmanager

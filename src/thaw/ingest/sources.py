@@ -1,11 +1,10 @@
 """sample | file | url | microsoft | kaggle | cifar10 -> one archive file, whole and verified, or one clear sentence."""
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from thaw.ingest.archive_reader import check_archive, verify_archive
+from thaw.ingest.archive_reader import archive_kind, check_archive, verify_archive
 from thaw.ingest.download import Remote, download_file, without_query
 from thaw.ingest.folder_tar import pack_folder
 from thaw.ingest.kaggle import fetch_kaggle
@@ -47,8 +46,7 @@ def fetch_archive(destination: Path, *, data: DataParams, sample: SampleParams, 
         case SampleSource():
             draw_archive(destination, params=sample)
         case FileSource(archive=archive) | Cifar10Source(archive=Path() as archive):
-            # pathlib's raises where it may not look.
-            is_folder = os.path.isdir(archive)  # noqa: PTH112
+            is_folder = archive_kind(archive, named_by=NAMED_BY) == "folder"
             pack_folder(archive, destination) if is_folder else copy_archive(archive, destination)
         case UrlSource():
             _download(Remote(url=data.url, sha256=data.sha256), destination, params=data, partials=partials)

@@ -25,6 +25,7 @@ from thaw import cli
             "show --blocks",
             "thaw: unrecognized arguments: --blocks; `thaw --help` lists the commands, and `thaw COMMAND",
         ),
+        ("predict a.jpg --fromat csv b.jpg", "thaw: unrecognized arguments: --fromat csv b.jpg; `thaw --help` lists"),
         ("repro --jobs many", "thaw repro: argument --jobs: invalid int value: 'many'; `thaw --help` lists"),
     ],
 )

@@ -125,7 +125,12 @@ def main() -> None:
     show.set_defaults(command=_show)
     names = " ".join(sorted(commands.choices))
     backbones.epilog = f'{_COLUMNS} Tab completion in bash: complete -W "{names} $(thaw backbones --names)" thaw'
-    arguments = parser.parse_args()
+    arguments, rest = parser.parse_known_args()
+    # argparse takes the paths on one side of an option alone: predict MODEL --format csv IMAGE
+    if rest and "paths" in arguments and not any(text.startswith("-") and len(text) > 1 for text in rest):
+        arguments.paths += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.command(arguments)
 
 
@@ -133,7 +138,7 @@ def main() -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from thaw.evaluation.image_paths import find_images
+    from thaw.evaluation.image_paths import find_images, require_named
     from thaw.network.model_folder import is_model_folder, require_model_folder
     from thaw.report.champion import find_champion
 
@@ -143,6 +148,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         if not paths:
             raise ConfigError(f"name images behind the model {model}")
     else:
+        require_named(paths)
         model = find_champion().model
         write_line(f"model: {model}, recommended by the report")
     files = find_images(paths, read_list=sys.stdin.buffer.read)

@@ -370,6 +370,8 @@ def test_the_commands(project: Path, default_params: Params) -> None:
     for line, image, said in zip(lines, images, predict(model, images), strict=True):
         best = max(said, key=lambda name: said[name])
         assert line.split() == [str(image), best, f"{said[best]:.1%}"]
+    done = run_thaw("predict", model, "--format", "csv", *images)
+    assert [line.partition(",")[0] for line in done.stdout.splitlines()] == ["path", *map(str, images)], done.stderr
     archive = make_archive(project / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
     (score,) = external([model], archive, default_params)
     done = run_thaw("evaluate", model, "--data", archive)
@@ -379,6 +381,12 @@ def test_the_commands(project: Path, default_params: Params) -> None:
     assert (done.code, done.stdout) == (1, "")
     assert done.stderr.startswith("error: reports/comparison.json is not there to say which model is recommended: ")
     assert done.stderr.count("\n") == 1
+    done = run_thaw("predict", "data/models/frozn-0", *images, cwd=project)
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: there is no data/models/frozn-0, neither a model's folder nor an image; `ls data/models` lists the "
+        "models\n"
+    )
 
 
 def test_the_command_names_broken_files_at_its_end_and_lets_no_name_steer_the_terminal(

@@ -1,7 +1,7 @@
 """What people name on a command line -> the paths of images: files, folders, and lists of both on standard input."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from thaw.data.layouts import is_system_file
@@ -34,6 +34,15 @@ def find_images(names: Iterable[str], *, read_list: Callable[[], bytes]) -> list
         DataError: a folder cannot be read or holds no image, or standard input names none.
     """
     return [image for name in names for image in (_list(read_list()) if name == LIST else _expand(Path(name)))]
+
+
+def require_named(names: Sequence[str]) -> None:
+    """Raise DataError if the first of several names is that of nothing, and of no image: a model's, misspelt."""
+    first = names[0]
+    if len(names) > 1 and first != LIST and not os.path.lexists(first) and Path(first).suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"there is no {first}, neither a model's folder nor an image; `ls data/models` lists the models"
+        )
 
 
 def _list(content: bytes) -> Iterator[Path]:

@@ -162,7 +162,9 @@ def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
     assert "With 1 seed nothing can be said about models trained anew" in verdict[2]
     assert "Add at least 2 seeds to `seeds` in params.yaml" in verdict[2]
     (pair,) = [sentence for sentence in verdict if sentence.startswith("fine_tuned is 16.2 points above frozen ")]
-    assert pair.endswith(": inconclusive, for want of seeds.")
+    assert pair.endswith(": better, as these very models are; of recipes inconclusive, for want of seeds.")
+    (pair,) = [sentence for sentence in verdict if sentence.startswith("fine_tuned is 1.2 points above two_stage ")]
+    assert pair.endswith("): inconclusive, for want of seeds.")
     assert not any("trained anew with another seed" in sentence.lower() for sentence in verdict)
 
 

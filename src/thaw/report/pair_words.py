@@ -85,10 +85,12 @@ def say_pair(pair: PairComparison, comparison: Comparison) -> str:
         return f"{text}better."
     if pair.outcome == "equivalent":
         return f"{text}equivalent within {margin} points; take the cheaper one."
-    if not comparison.speaks_of_recipes:
-        return f"{text}inconclusive, for want of seeds."
     if has_too_few_images(pair):
         return f"{text}inconclusive, for want of test images."
+    if not comparison.speaks_of_recipes:
+        found = pair.outcome_of_models
+        of_models = "" if found == "inconclusive" else f"{found}, as these very models are; of recipes "
+        return f"{text}{of_models}inconclusive, for want of seeds."
     return f"{text}inconclusive. {_say_what_would_settle(pair)}"
 
 

@@ -1,7 +1,6 @@
 """A trained model -> predictions on the test split under a corruption, at each severity, and their accuracies."""
 
 import dataclasses
-from functools import lru_cache
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from thaw.compute.collectives import process_group, require_same_inputs
 from thaw.compute.determinism import make_deterministic
 from thaw.compute.memory import keep_freed_memory
 from thaw.data.corruptions import SEVERITIES, SIDE_PX, corrupt
-from thaw.data.decode import Pixels
 from thaw.data.image_zip import ImageZip
 from thaw.data.splits_csv import read_splits
 from thaw.data.stored_image import StoredImage
@@ -54,15 +52,10 @@ def evaluate_cell_corrupted(
         facts = {"model": module_sha256(saved.classifier), "data": [images.fingerprint(), names], "test": test}
         require_same_inputs(run_key(facts, module="evaluation.corrupted"))
 
-        # Several threads ask for an image at all severities in a row: a few at a time need be kept.
-        @lru_cache(maxsize=32)
-        def read_square(image: int) -> Pixels:
-            return centre_view(images.read_image(names[image]), whole)
-
         def read_corrupted(index: int) -> StoredImage:
             image, place = divmod(index, len(SEVERITIES))
-            corrupted = corrupt(read_square(image), test.corruption, severity=SEVERITIES[place])
-            return StoredImage.from_pixels(corrupted)
+            square = centre_view(images.read_image(names[image]), whole)
+            return StoredImage.from_pixels(corrupt(square, test.corruption, severity=SEVERITIES[place]))
 
         probabilities = predict_images(
             saved.classifier,

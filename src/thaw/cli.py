@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import signal
 import sys
 from pathlib import Path
@@ -127,8 +128,9 @@ def main() -> None:
     backbones.epilog = f'{_COLUMNS} Tab completion in bash: complete -W "{names} $(thaw backbones --names)" thaw'
     arguments, rest = parser.parse_known_args()
     # argparse takes the paths on one side of an option alone: predict MODEL --format csv IMAGE
-    if rest and "paths" in arguments and not any(text.startswith("-") and len(text) > 1 for text in rest):
-        arguments.paths += rest
+    before = list(itertools.takewhile(lambda text: text != "--", rest))
+    if rest and "paths" in arguments and not any(text.startswith("-") and len(text) > 1 for text in before):
+        arguments.paths += [*before, *rest[len(before) + 1 :]]
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.command(arguments)

@@ -57,10 +57,11 @@ def exit_code(main: Callable[[], None]) -> int:
 
 
 def collect_seldom() -> None:
-    """Let Python look for cyclic garbage seldom, and not at all when it ends; to be called before anything is imported.
+    """Let this process look for cyclic garbage seldom, and not at all when it ends; call it before torch is imported.
 
     Imports make many objects and hardly any garbage: a stage that tests a network took 7.3 CPU seconds so, MLflow's
-    process included, and 9.2 as Python comes (https://docs.python.org/3/library/gc.html#gc.freeze).
+    process included, and 9.2 as Python comes (https://docs.python.org/3/library/gc.html#gc.freeze). A file that is part
+    of a cycle has to be closed by hand, as any file here is: its end would not flush it.
     """
     gc.set_threshold(_ALLOCATIONS, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)

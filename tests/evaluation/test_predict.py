@@ -370,7 +370,7 @@ def test_the_commands(project: Path, default_params: Params) -> None:
     for line, image, said in zip(lines, images, predict(model, images), strict=True):
         best = max(said, key=lambda name: said[name])
         assert line.split() == [str(image), best, f"{said[best]:.1%}"]
-    done = run_thaw("predict", model, "--format", "csv", *images)
+    done = run_thaw("predict", model, "--format", "csv", images[0], "--", images[1])
     assert [line.partition(",")[0] for line in done.stdout.splitlines()] == ["path", *map(str, images)], done.stderr
     archive = make_archive(project / "other.zip", {"Cat": (150, 0, 0), "Dog": (0, 150, 0)})
     (score,) = external([model], archive, default_params)

@@ -96,8 +96,13 @@ def test_all_else_stays_as_it_is_and_without_corruptions_nothing_is_said(project
 def test_intervals_that_hold_0_keep_the_sign_of_their_ends(project: Path) -> None:
     found = summarise(project, with_corruptions())
     assert found.corrupted is not None
-    unsettled = {"difference": -0.033, "difference_ci95": (-0.102, 0.036), "p_value": 0.42, "outcome": "inconclusive"}
-    equal = {"difference": 0.0, "difference_ci95": (-0.004, 0.004), "p_value": 1.0, "outcome": "equivalent"}
+    unsettled = {
+        "difference": -0.033,
+        "difference_ci95": (-0.102, 0.036),
+        "p_value": 0.42,
+        "outcome_of_models": "inconclusive",
+    }
+    equal = {"difference": 0.0, "difference_ci95": (-0.004, 0.004), "p_value": 1.0, "outcome_of_models": "equivalent"}
     pairs = tuple(
         pair.model_copy(update=facts) for pair, facts in zip(found.corrupted.pairs, (unsettled, equal), strict=False)
     )

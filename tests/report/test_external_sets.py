@@ -120,7 +120,7 @@ def test_a_set_that_agrees(tmp_path: Path) -> None:
 def test_a_cheaper_recipe_that_is_equivalent_there_is_a_disagreement(project: Path) -> None:
     found = summarise(project, with_web())
     web = only(found)
-    equal = web.pairs[1].model_copy(update={"outcome": "equivalent"})
+    equal = web.pairs[1].model_copy(update={"outcome_of_models": "equivalent"})
     advice = found.recommended.model_copy(update={"variant": "two_stage", "reason": "better"})
     web = web.model_copy(update={"pairs": (web.pairs[0], equal, web.pairs[2])})
     better = found.pairs[1].model_copy(update={"outcome_of_models": "better", "difference": -0.05})
@@ -136,7 +136,7 @@ def test_few_seeds_or_one_variant_compare_nothing(tmp_path: Path) -> None:
             "few",
             None,
             [0, 1],
-            "On the external set web (80 images) there are too few seeds to compare recipes, too: fro",
+            "On the external set web (80 images), of these very models, no variant is shown to be better or worse than",
         ),
         ("one", ONLY_FROZEN, [0, 1, 2], "On the external set web (80 images) nothing is compared: frozen has 97.9 %"),
     ):

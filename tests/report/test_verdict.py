@@ -54,7 +54,7 @@ def test_it_says_first_what_is_estimated_and_then_what_to_do(alike: ComparisonFi
     assert "trained anew by this recipe on these training images, and tested on new images from the same" in ESTIMAND
     assert alike.verdict[1] == (
         "Recommended: frozen; it is the cheapest, and no other variant is shown to be better, but two_stage may be up "
-        "to 4.7 points more accurate."
+        "to 4.7 points more accurate (95 % interval)."
     )
     assert (
         "fine_tuned needs 6.2 times and two_stage 5.7 times the floating-point operations of frozen (160 GFLOP a run, "
@@ -157,7 +157,7 @@ def test_fewer_than_three_seeds_allow_no_statement(tmp_path: Path) -> None:
     assert verdict[0] == "What is estimated is the accuracy of these very models on new images from the same source."
     assert verdict[1] == (
         "Recommended: two_stage; of these very models it is better than frozen, but fine_tuned may be up to 5.4 points "
-        "more accurate; which recipe is better is not known yet."
+        "more accurate (95 % interval); which recipe is better is not known yet."
     )
     assert "With 1 seed nothing can be said about models trained anew" in verdict[2]
     assert "Add at least 2 seeds to `seeds` in params.yaml" in verdict[2]
@@ -217,7 +217,8 @@ def test_what_beats_the_cheapest_is_worth_its_cost(tmp_path: Path) -> None:
     )
     verdict = summarise(tmp_path, params).verdict
     assert verdict[1] == (
-        "Recommended: two_stage; it is better than frozen, but fine_tuned may be up to 5.4 points more accurate."
+        "Recommended: two_stage; it is better than frozen, but fine_tuned may be up to 5.4 points more accurate (95 % "
+        "interval)."
     )
     assert re.match(
         r"Better than frozen \(\+15\.0 points, 95 % interval .*\)\. Inconclusive against fine_tuned", verdict[2]

@@ -126,8 +126,8 @@ class RecipeComparison:
     pairs: tuple[RecipePair, ...]
 
     speaks_of_recipes: bool
-    """Whether there are MIN_SEEDS. If not, intervals and p-values are of these very models on other images, and no
-    outcome is but inconclusive."""
+    """Whether there are MIN_SEEDS. If not, intervals and p-values are of these very models on other images, and so is
+    all that is found."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -369,7 +369,7 @@ class Comparison(Summary):
 
     speaks_of_recipes: bool
     """Whether there are enough seeds to speak of models trained anew. If not, intervals and p-values are of these very
-    models on other images, and every outcome is inconclusive."""
+    models on other images, `outcome` is inconclusive everywhere, and the recommendation goes by `outcome_of_models`."""
 
     recommended: Recommendation
     """The variant to take, and why."""

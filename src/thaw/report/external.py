@@ -96,7 +96,7 @@ def summarise_external(external: ExternalResults, *, params: Params, recommended
         ),
         pairs=pairs,
         better_than_recommended=tuple(
-            pair.winner for pair in pairs if pair.outcome == "better" and pair.loser == recommended
+            pair.winner for pair in pairs if pair.outcome_of_models == "better" and pair.loser == recommended
         ),
     )
 

@@ -238,7 +238,7 @@ def _describe_costs(comparison: Comparison) -> str:
 
 def _count_outcomes(comparison: Comparison) -> str:
     """`1 better, 2 inconclusive`."""
-    found = Counter(pair.outcome for pair in comparison.pairs)
+    found = Counter(pair.outcome_of_models for pair in comparison.pairs)
     return ", ".join(f"{found[outcome]} {outcome}" for outcome in get_args(Outcome) if found[outcome])
 
 

@@ -19,6 +19,12 @@ def has_too_few_images(pair: PairComparison) -> bool:
     return pair.different_images < MIN_UNITS
 
 
+def are_same_models(pair: PairComparison, comparison: Comparison) -> bool:
+    """Whether the two have the same model with each seed: what was found of them is no chance."""
+    same = next(row.same_model_as.get(pair.b, ()) for row in comparison.variants if row.variant == pair.a)
+    return len(same) == len(comparison.seeds)
+
+
 def say_images_needed(pairs: Sequence[PairComparison]) -> list[str]:
     """How many test images would settle all of the pairs; nothing if some pair would not be settled."""
     needed = [pair.images_needed for pair in pairs if pair.images_needed is not None]
@@ -72,8 +78,7 @@ def say_difference(pair: PairComparison) -> str:
 
 def say_pair(pair: PairComparison, comparison: Comparison) -> str:
     """What was found of two variants, and what would settle it if nothing was."""
-    same = next(row.same_model_as.get(pair.b, ()) for row in comparison.variants if row.variant == pair.a)
-    if same and len(same) == len(comparison.seeds):
+    if are_same_models(pair, comparison):
         discarded = any(run.discarded_phases for run in comparison.runs if run.variant in (pair.a, pair.b))
         why = "a later phase was discarded" if discarded else "both went through the same phases"
         return f"{pair.a} and {pair.b} are the same models with all seeds: {why}."

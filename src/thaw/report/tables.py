@@ -273,7 +273,7 @@ def _tabulate_pairs(pairs: Sequence[PairComparison]) -> Table:
                 "difference, points": ("+" if row.difference > 0 else "") + points(row.difference),
                 "95 % interval": _interval(row.difference_ci95),
                 "p": format_p(row.p_value),
-                "outcome": row.outcome,
+                "outcome": row.outcome_of_models,
                 "found with 80 % power": "none"
                 if row.detectable > 1 or has_too_few_images(row)
                 else points(row.detectable),

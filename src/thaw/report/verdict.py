@@ -9,6 +9,7 @@ from thaw.report.comparison import BUSY_RATIO, Comparison
 from thaw.report.external import ExternalSummary
 from thaw.report.pair_words import (
     LISTED,
+    are_same_models,
     has_too_few_images,
     list_pairs,
     say_close,
@@ -102,7 +103,9 @@ def _say_recommendation(comparison: Comparison) -> str:
         return f"Recommended: {advice.variant}; {why}."
     text = f"{_explain_recommendation(comparison)}{_say_what_may_be_lost(comparison)}"
     if not comparison.speaks_of_recipes:
-        return f"Recommended: {advice.variant}; of these very models {text}; which recipe is better is not known yet."
+        seeds = len(comparison.seeds)
+        mean = f", by the mean of {seeds} each," if seeds > 1 else ""
+        text = f"of these very models{mean} {text}; which recipe is better is not known yet"
     return f"Recommended: {advice.variant}; {text}."
 
 
@@ -146,7 +149,7 @@ def _say_certainty(comparison: Comparison) -> str:
         [
             *(f"{start} {list_pairs(of[outcome], chosen)}." for outcome, start in starts.items() if of[outcome]),
             *say_close(pairs, chosen, steps=find_steps(comparison.pairs, flops)),
-            *say_images_needed(of["inconclusive"]),
+            *say_images_needed([pair for pair in of["inconclusive"] if not are_same_models(pair, comparison)]),
         ]
     )
 
@@ -158,10 +161,10 @@ def _say_corrupted(comparison: Comparison) -> list[str]:
         return []
     means = enumerate_words([f"{row.variant} has {points(row.accuracy_mean)} %" for row in corrupted.variants])
     kinds = count(len(corrupted.corruptions), "corruption")
-    pairs = "; ".join(f"{say_difference(pair)}: {pair.outcome}" for pair in corrupted.pairs)
-    return [
-        f"On the test images under {kinds}, each at five severities, {means}.{pairs and ' '}{pairs}{'.' * bool(pairs)}"
-    ]
+    whose = "" if comparison.speaks_of_recipes else " of these very models"
+    pairs = "; ".join(f"{say_difference(pair)}: {pair.outcome_of_models}" for pair in corrupted.pairs)
+    text = f"On the test images under {kinds}, each at five severities, {means}{whose}."
+    return [f"{text} {pairs}." if pairs else text]
 
 
 def _explain_recommendation(comparison: Comparison) -> str:
@@ -191,12 +194,15 @@ def _say_what_may_be_lost(comparison: Comparison) -> str:
     most = {
         pair.other(chosen): pair.difference_ci95[1] if pair.b == chosen else -pair.difference_ci95[0]
         for pair in comparison.pairs
-        if chosen in (pair.a, pair.b) and pair.outcome_of_models == "inconclusive"
+        if chosen in (pair.a, pair.b)
+        and pair.outcome_of_models == "inconclusive"
+        and not are_same_models(pair, comparison)
     }
     name = max(most, key=most.__getitem__, default="")
-    if not name or most[name] <= comparison.margin:
+    # As they are printed: "up to 1.0 points" is no news where 1.0 do not matter.
+    if not name or round(100 * most[name], 1) <= round(100 * comparison.margin, 1):
         return ""
-    return f", but {name} may be up to {points(most[name])} points more accurate"
+    return f", but {name} may be up to {points(most[name])} points more accurate (95 % interval)"
 
 
 def _times(ratio: float) -> str:
@@ -228,7 +234,7 @@ def _say_too_few_seeds(comparison: Comparison) -> str:
     return (
         f"With {count(found, 'seed')} nothing can be said about models trained anew: how far seeds differ is not known "
         f"well enough. Add at least {count(missing, 'seed')} to `seeds` in params.yaml. Until then, intervals and "
-        "p-values are of these very models on other images, and every pair is inconclusive."
+        "p-values are of these very models on other images, and so is what is found of a pair."
     )
 
 
@@ -262,27 +268,27 @@ def _say_external(external: ExternalSummary, comparison: Comparison) -> str:
 def _judge_external(external: ExternalSummary, comparison: Comparison) -> str:
     """Whether an external set agrees with what is recommended; nothing if there is nothing to compare."""
     name, advice = f"the external set {external.name} ({count(external.images, 'image')})", comparison.recommended
-    start = f"On {name} "
     if advice.reason == "only":
-        return f"{start}nothing is compared: "
-    if not comparison.speaks_of_recipes:
-        return f"{start}there are too few seeds to compare recipes, too: "
+        return f"On {name} nothing is compared: "
     if any(map(has_too_few_images, external.pairs)):
-        return f"{start}there are too few images to compare recipes: at least {MIN_UNITS} different ones are needed. "
+        return (
+            f"On {name} there are too few images to compare recipes: at least {MIN_UNITS} different ones are needed. "
+        )
+    whose = "" if comparison.speaks_of_recipes else ", of these very models,"
+    start = f"On {name}{whose} "
+    disagrees = f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there{whose} "
     pairs = [pair for pair in external.pairs if advice.variant in (pair.a, pair.b)]
-    better = [pair for pair in pairs if pair.outcome == "better" and pair.loser == advice.variant]
+    better = [pair for pair in pairs if pair.outcome_of_models == "better" and pair.loser == advice.variant]
     if better:
         differences = enumerate_words([say_difference(pair) for pair in better])
-        return f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {differences}: better. "
-    worse = [pair.loser for pair in pairs if pair.outcome == "better"]
-    equal = [pair.other(advice.variant) for pair in pairs if pair.outcome == "equivalent"]
+        return f"{disagrees}{differences}: better. "
+    worse = [pair.loser for pair in pairs if pair.outcome_of_models == "better"]
+    equal = [pair.other(advice.variant) for pair in pairs if pair.outcome_of_models == "equivalent"]
     flops = {row.variant: row.cost.flops for row in comparison.variants}
     cheaper = [other for other in equal if flops[other] < flops[advice.variant]]
     if cheaper:
-        return (
-            f"{name[0].upper()}{name[1:]} disagrees with the recommendation: there {enumerate_words(cheaper)}, which "
-            f"{'is' if len(cheaper) == 1 else 'are'} cheaper, {'is' if len(cheaper) == 1 else 'are'} equivalent. "
-        )
+        are = "is" if len(cheaper) == 1 else "are"
+        return f"{disagrees}{enumerate_words(cheaper)}, which {are} cheaper, {are} equivalent. "
     found = [
         *([f"is better than {enumerate_words(worse)}"] if worse else []),
         *([f"is equivalent to {enumerate_words(equal)}"] if equal else []),

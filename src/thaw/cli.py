@@ -290,7 +290,7 @@ def _sync(_: argparse.Namespace) -> None:
     shown = shown_in_line(params)
     if shown is None:
         here_sha256 = hash_here(params)
-        _export_architectures([cell.model for cell in cells if cell.metrics.exists()])
+        _export_architectures([cell.model for cell in cells if cell.cost.exists() and cell.metrics.exists()])
         shown = sync_now(champion=find_champion() if COMPARISON_JSON.exists() else None)
         note_in_line(here_sha256, shown)
     if shown.left_out:

@@ -6,16 +6,22 @@ Run with: pytest tests/tracking/test_sync.py
 import json
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
+from thaw import cli
 from thaw.errors import DataError
 from thaw.evaluation.metrics_json import ExternalMetrics, ScoresOnTest, write_external_metrics
 from thaw.params import Params
-from thaw.paths import COMPARISON_MD, ExternalSet
+from thaw.params_file import load_params
+from thaw.paths import COMPARISON_MD, Cell, ExternalSet
+from thaw.report import champion
+from thaw.tracking import background
 from thaw.tracking.background import sync_now
 from thaw.tracking.content import is_evaluated, is_evaluated_on, live_content
 from thaw.tracking.in_line import hash_here, note_in_line, shown_in_line
@@ -132,6 +138,34 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
     show_all(project, silent)
     assert shown() == whole
     assert {path.name for path in Path("new").iterdir()} >= {"other.db", "mlartifacts"}
+
+
+def test_a_cell_that_is_trained_again_is_left_out(
+    project: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"seeds": [CELL.seed, 4]}))
+    again = Cell(CELL.variant, 4)
+    shutil.copy(CELL.metrics, again.metrics)
+    exported: list[Path] = []
+    monkeypatch.setattr(cli, "_export_architectures", exported.extend)
+    monkeypatch.setattr(background, "sync_now", lambda champion: show_all(load_params(), silent))
+    monkeypatch.setattr(champion, "find_champion", lambda: CELL)
+    monkeypatch.setattr(sys, "argv", ["thaw", "sync"])
+    cli.main()
+    assert capsys.readouterr().out.startswith("MLflow shows 1 of 2 runs: ")
+    assert exported == [CELL.model]
+
+
+def test_a_report_is_not_shown_of_fewer_cells_than_it_has(project: Params) -> None:
+    show_all(project, silent)
+    (before,) = [name for name in runs_of() if name.startswith("pipeline")]
+    # As DVC does before it trains.
+    shutil.rmtree(CELL.model)
+    CELL.history.unlink()
+    CELL.cost.unlink()
+    assert show_all(project, silent).runs == {}
+    assert runs_of().keys() == {str(CELL), before}
 
 
 def test_a_moved_project_keeps_its_artifacts(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ def show_all(params: Params, beat: Beat, *, with_report: bool = True) -> Shown:
             experiment_id = open_experiment(client, params.tracking.experiment)
             delete_interrupted(client, experiment_id)
         parent, saved_ms = None, max((content.ended_ms for content in contents.values()), default=0)
-        if report is not None and reported == cells:
+        # While a cell is trained again, DVC has removed its model, and its old scores still stand.
+        if report is not None and list(contents) == reported == cells:
             whole = pipeline_content(params, contents=contents, report=report)
             with exclusive(beat):
                 parent = show(client, experiment_id, whole)

@@ -59,6 +59,7 @@ def test_all_is_shown_once_completed_and_restored(project: Params, monkeypatch: 
     assert run.data.params["compute.precision"] == "float32"
     assert "Recommended: tuned." in run.data.tags["mlflow.note.content"]
     epochs = read_history(CELL.history).epochs
+    assert next(iter(run.data.metrics)) == "val_accuracy", "MLflow's page that compares runs opens with the first"
     assert whole["curves"]["phase"] == [(step, epoch.phase + 1) for step, epoch in enumerate(epochs, start=1)]
     assert whole["curves"]["val_loss"] == [(step, epoch.val_loss) for step, epoch in enumerate(epochs, start=1)]
     low, high = run.data.metrics["test_accuracy_ci95_low"], run.data.metrics["test_accuracy_ci95_high"]

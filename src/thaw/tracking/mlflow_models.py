@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel
+from mlflow.entities import LoggedModel, Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, Map, Schema
@@ -29,6 +30,7 @@ from thaw.network.model_folder import TENSORS
 from thaw.network.onnx_graph import find_onnx
 from thaw.paths import IMAGES, Cell
 from thaw.tracking import served_classifier
+from thaw.tracking.content import CURVES, NOTE
 from thaw.utils.code_closure import installed_version
 from thaw.utils.hashing import sha256_of
 
@@ -69,10 +71,11 @@ def log_model(client: MlflowClient, run_id: str, cell: Cell, *, uri: str) -> str
             that is of compute.precision: bfloat16.
         DataError: a file is missing.
     """
-    digest = _digest(cell)
-    experiment_id = client.get_run(run_id).info.experiment_id
+    digest, run = _digest(cell), client.get_run(run_id)
+    experiment_id = run.info.experiment_id
     for found in client.search_logged_models([experiment_id], f"tags.`{_DIGEST}` = '{digest}'"):
         if found.source_run_id == run_id and _is_whole(client, found):
+            _update(client, found, run)
             return str(found.model_id)
         client.delete_logged_model(found.model_id)
     network = find_onnx(cell.model)
@@ -92,7 +95,13 @@ def log_model(client: MlflowClient, run_id: str, cell: Cell, *, uri: str) -> str
             experiment_id,
             name=str(cell),
             source_run_id=run_id,
-            tags={_DIGEST: digest, _DIFFERENCE: f"{difference:.1e}", "variant": cell.variant, "seed": str(cell.seed)},
+            tags={
+                **_tags_of(run),
+                _DIGEST: digest,
+                _DIFFERENCE: f"{difference:.1e}",
+                "variant": cell.variant,
+                "seed": str(cell.seed),
+            },
             params={"backbone": card.backbone.name, "classes": ", ".join(card.classes)[:MOST_TEXT]},
         )
         Model.log(
@@ -139,6 +148,30 @@ def _digest(cell: Cell) -> str:
     """Of the model, and of the code that goes with it."""
     files = (cell.model / model_card.NAME, cell.model / TENSORS, Path(served_classifier.__file__))
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
+
+
+def _tags_of(run: Run) -> dict[str, str]:
+    """The description of a run, and who made it: its model has the same."""
+    return {key: run.data.tags[key] for key in (NOTE, "mlflow.user") if key in run.data.tags}
+
+
+def _update(client: MlflowClient, model: LoggedModel, run: Run) -> None:
+    """Give a model what its run has got since; MLflow copies the run's single numbers once, when a model is logged.
+
+    Not another value of a number that it has: its page lists all values ever logged, without saying which is the last.
+    """
+    new_tags = {key: value for key, value in _tags_of(run).items() if model.tags.get(key) != value}
+    if new_tags:
+        client.set_logged_model_tags(model.model_id, new_tags)
+    has = {*CURVES, *(metric.key for metric in model.metrics or [])}
+    now_ms = round(time.time() * 1000)
+    metrics = [
+        Metric(key, value, now_ms, 0, model_id=model.model_id)
+        for key, value in run.data.metrics.items()
+        if key not in has
+    ]
+    if metrics:
+        client.log_batch(run.info.run_id, metrics=metrics)
 
 
 def _is_whole(client: MlflowClient, model: LoggedModel) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from conftest import embed_tiny
 from thaw.paths import Cell
 from thaw.tracking.live import LiveRuns
+from thaw.tracking.saved_view import TAG
 from thaw.tracking.store import connect, open_experiment
 from thaw.tracking.sync import show_cell
 from thaw.training.history_csv import Epoch
@@ -123,6 +124,8 @@ def test_a_live_run_of_a_state_that_is_shown_already_is_deleted(
     live = LiveRuns(client, experiment_id, CELL, params)
     live.update()
     assert len(runs_of()) == 3
+    tag = client.get_experiment(experiment_id).tags[TAG]
+    assert json.loads(json.loads(tag)["state"])["searchFilter"] == "", "the view shows live runs too"
     assert show_cell(client, experiment_id, CELL, stages=read_dvc_lock(), beat=silent, live=live) == first
     assert runs_of().keys() == {str(CELL)}
 

@@ -1,5 +1,6 @@
 """Runs that show a training while it happens: one for each candidate, of which the chosen one becomes the cell's."""
 
+import time
 from collections import defaultdict
 
 from mlflow import MlflowClient
@@ -8,6 +9,7 @@ from thaw.params import Params
 from thaw.paths import Cell
 from thaw.tracking.content import NOTE, curve_points, live_content
 from thaw.tracking.runs import delete_interrupted, log_points, start
+from thaw.tracking.saved_view import save_view
 from thaw.training.live_jsonl import LiveLine, LiveReader
 from thaw.training.provenance import describe_provenance
 from thaw.utils.dvc_lock import read_dvc_lock
@@ -27,6 +29,8 @@ class LiveRuns:
 
         self._notes: dict[int, str] = {}
         delete_interrupted(client, experiment_id, cell=cell)
+        # Under the parent run of the last report this training is not.
+        save_view(client, experiment_id, parent=None, saved_ms=round(time.time() * 1000))
 
     def update(self) -> None:
         """Show what is new: at most one batch of metrics for each candidate."""

